@@ -1,0 +1,1 @@
+"""Lightning callbacks: benchmark evaluation, progress, clips, and a guard against NaN."""

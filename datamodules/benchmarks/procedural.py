@@ -1,0 +1,81 @@
+"""The procedural benchmark: sequences drawn by code that training never saw."""
+
+from dataclasses import replace
+
+from datamodules.procedural import Bank, ProceduralSequence, Style
+from lightning_trackers.evaluation.sequence import Benchmark
+
+SUBSETS = ("all", "easy", "hard", "distractor", "occlusion")
+
+
+def procedural_benchmark(
+    name: str = "procedural_test",
+    split: str = "test",
+    count: int = 20,
+    length: int = 110,
+    subset: str = "all",
+    frame_wh: tuple[int, int] = (320, 240),
+    seed: int = 0,
+) -> Benchmark:
+    """Return a benchmark of drawn sequences; frames are drawn while they are read.
+
+    Backgrounds, sprites and scenes of a split never occur in another. The attributes follow the
+    rules in ``datamodules.procedural.ATTRIBUTES``.
+
+    Args:
+        name: Name of the benchmark in log keys and result folders.
+        split: One of ``train``, ``val``, ``test``.
+        count: Number of sequences.
+        length: Frames of each.
+        subset: ``all`` grades from easy to hard; ``easy`` and ``hard`` keep to one end;
+            ``distractor``: every sequence has look-alikes; ``occlusion``: in every sequence
+            something passes in front of the target, in most it hides the target wholly.
+        frame_wh: Frame size, px.
+        seed: Another seed draws other sequences.
+
+    Raises:
+        ValueError: If an option is unknown or a number is not positive.
+    """
+    if subset not in SUBSETS:
+        raise ValueError(f"subset: expected one of {', '.join(SUBSETS)}, got {subset!r}")
+    for key, value in (("count", count), ("length", length), *zip("wh", frame_wh, strict=True)):
+        if value < 1:
+            raise ValueError(f"{key}: expected a positive number, got {value}")
+    # One bank serves all: sequences that share a picture recolour and turn it.
+    bank = Bank(seed, split)
+    sequences = [
+        ProceduralSequence(
+            bank,
+            SUBSETS.index(subset) * 1_000_000 + i,
+            length,
+            _style(subset, i / max(1, count - 1), frame_wh),
+            name=f"{subset}_{i:03d}",
+        ).tracking_sequence()
+        for i in range(count)
+    ]
+    return Benchmark(name, sequences)
+
+
+def _style(subset: str, grade: float, frame_wh: tuple[int, int]) -> Style:
+    """Return what may happen in a sequence; ``grade`` goes from 0, easy, to 1, hard."""
+    hardness = {"easy": 0.2 * grade, "hard": 0.8 + 0.2 * grade}.get(subset, grade)
+    height = frame_wh[1]
+    style = Style(
+        occluder=0.1 + 0.6 * hardness,
+        full_occlusion=0.3 * hardness,
+        lookalikes=0.1 + 0.6 * hardness,
+        low_contrast=0.1 + 0.5 * hardness,
+        light_change=0.1 + 0.5 * hardness,
+        fast=0.05 + 0.35 * hardness,
+        spin=0.05 + 0.2 * hardness,
+        turn=0.2 + 0.4 * hardness,
+        zoom=0.1 + 0.5 * hardness,
+        leaves_view=0.1 * hardness,
+        target_px=(max(4.0, 0.08 * height), 0.4 * height),
+        frame_wh=frame_wh,
+    )
+    if subset == "distractor":
+        return replace(style, lookalikes=1.0, occluder=0.15 * grade)
+    if subset == "occlusion":
+        return replace(style, occluder=1.0, full_occlusion=0.4 + 0.4 * grade, leaves_view=0.0)
+    return style

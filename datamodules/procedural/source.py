@@ -1,0 +1,154 @@
+"""Training pairs drawn on the fly."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightning_trackers.crops import Window
+
+from .bank import Bank
+from .scene import Scene, Style
+
+_LENGTH = 240  # frames of the video that a pair is taken from
+_ID = re.compile(r"procedural/(\w+)/t(\d+)/(\d+)/f(\d+)-(?:(\d+)(\w*)~(\d+)/)?f(\d+)")
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """One frame of a scene, drawn only where a window looks."""
+
+    scene: Scene
+    t: float
+    box_xyxy: np.ndarray
+
+    def crop(self, window: Window) -> np.ndarray:
+        """Return what the window shows, uint8 RGB ``(size, size, 3)``."""
+        return self.scene.crop(self.t, window)
+
+
+class ProceduralSource:
+    """Exemplar and search views of drawn video.
+
+    What ``draw`` returns depends on the source's arguments and on ``rng`` alone, not on earlier
+    draws or on the process. The pictures scenes are made of come from a bank that fills on first
+    use, some 10 ms an entry over the first thousand pairs.
+
+    Args:
+        seed: Seed of the bank and of every scene.
+        split: ``train``, ``val`` or ``test``; splits share no picture and no scene.
+        style: What may happen in a scene.
+        plates: Number of backgrounds in the bank.
+        sprites: Number of sprites in the bank.
+        turn: A number that may advance during a long run: each step replaces an eighth of the bank.
+        memory_mb: Memory limit of the bank in each process.
+        hard_negatives: Share of the negative pairs whose search view shows a target of the same
+            family as the exemplar's.
+    """
+
+    name = "procedural"
+
+    def __init__(
+        self,
+        seed: int = 0,
+        split: str = "train",
+        style: Style | None = None,
+        plates: int = 64,
+        sprites: int = 320,
+        turn: int = 0,
+        memory_mb: float = 140.0,
+        hard_negatives: float = 0.5,
+    ) -> None:
+        if turn < 0:
+            raise ValueError(f"turn: expected a non-negative integer, got {turn}")
+        if not 0 <= hard_negatives <= 1:
+            raise ValueError(
+                f"hard_negatives: expected a share in [0, 1], got {hard_negatives}"
+            )
+        self.bank = Bank(seed, split, plates, sprites, memory_mb)
+        self.style = style if style is not None else Style()
+        self.turn, self.hard_negatives = turn, hard_negatives
+
+    def draw(
+        self, rng: np.random.Generator, *, max_gap: int, positive: bool
+    ) -> tuple[SceneView, SceneView, str]:
+        """Draw a pair of views.
+
+        Args:
+            rng: Source of chance.
+            max_gap: Largest distance of the two frames, frames.
+            positive: Whether both views show the same target. If not, the search view comes from
+                another scene whose target is another sprite.
+
+        Returns:
+            Exemplar view, search view, and the pair's id, which :meth:`redraw` understands.
+
+        Raises:
+            ValueError: If ``max_gap`` is negative.
+        """
+        if max_gap < 0:
+            raise ValueError(f"max_gap: expected 0 or more frames, got {max_gap}")
+        seed, other = (int(s) for s in rng.integers(2**62, size=2))
+        scene = Scene(self.bank, seed, _LENGTH, self.style, self.turn)
+        head = f"procedural/{self.bank.split}/t{self.turn}/{seed}"
+        if positive:
+            first, second = self._times(rng, scene, max_gap)
+            return _view(scene, first), _view(scene, second), f"{head}/f{first}-f{second}"
+        hard = rng.random() < self.hard_negatives
+        family = scene.target.sprite.family if hard else None
+        strange = Scene(
+            self.bank, other, _LENGTH, self.style, self.turn, family, scene.sprite_number
+        )
+        first, second = (self._clear_time(rng, s, 0.5) for s in (scene, strange))
+        middle = f"{other}{family or ''}~{scene.sprite_number}"
+        return _view(scene, first), _view(strange, second), f"{head}/f{first}-{middle}/f{second}"
+
+    def redraw(self, source_id: str) -> tuple[SceneView, SceneView]:
+        """Return the views of an id that ``draw`` gave.
+
+        Raises:
+            ValueError: If the id is not one of this source's.
+        """
+        found = _ID.fullmatch(source_id)
+        if found is None or found[1] != self.bank.split:
+            raise ValueError(
+                f"source id: expected procedural/{self.bank.split}/t<turn>/<scene>/f<frame>-..., "
+                f"got {source_id!r}"
+            )
+        turn, seed, first, second = (int(found[i]) for i in (2, 3, 4, 8))
+        scene = Scene(self.bank, seed, _LENGTH, self.style, turn)
+        strange = scene
+        if found[5]:
+            strange = Scene(
+                self.bank, int(found[5]), _LENGTH, self.style, turn, found[6] or None, int(found[7])
+            )
+        return _view(scene, first), _view(strange, second)
+
+    def _times(self, rng: np.random.Generator, scene: Scene, max_gap: int) -> tuple[int, int]:
+        """Choose two frames, the first with the target in clear view, the second half visible."""
+        first = self._clear_time(rng, scene, 0.75)
+        low, high = max(0, first - max_gap), min(scene.length - 1, first + max_gap)
+        best, best_seen = first, 0.0
+        for _ in range(3):
+            t = int(rng.integers(low, high + 1))
+            seen = scene.visibility(t)
+            if seen > 0.4:
+                return first, t
+            if seen > best_seen:
+                best, best_seen = t, seen
+        return first, best
+
+    def _clear_time(self, rng: np.random.Generator, scene: Scene, wanted: float) -> int:
+        best, best_seen = 0, -1.0
+        for _ in range(5):
+            t = int(rng.integers(scene.length))
+            seen = scene.visibility(t)
+            if seen > wanted:
+                return t
+            if seen > best_seen:
+                best, best_seen = t, seen
+        return best
+
+
+def _view(scene: Scene, t: int) -> SceneView:
+    return SceneView(scene, t, scene.box_xyxy(t).astype(np.float32))

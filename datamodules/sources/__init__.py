@@ -1,0 +1,1 @@
+"""Training sources: one reader per training set."""

@@ -1,0 +1,172 @@
+"""Train a tracker, evaluate it, and write the report.
+
+python -m experiments.run +exp=siamrpn_sl
+python -m experiments.run +exp=siamrpn_sl profile=overnight resume=auto
+"""
+
+import logging
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
+from experiments.config import ConfigError, check, made, run_checked
+from experiments.report import write_report
+from lightning_trackers.evaluation.static import StaticTracker
+from lightning_trackers.files import write_text
+from lightning_trackers.methods.loading import load_backbone
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
+    """Train, evaluate and report one configuration.
+
+    Args:
+        cfg: Composed configuration, see ``conf/run.yaml``.
+        output_dir: Folder of the run.
+
+    Returns:
+        Scores of the trained tracker and of its references on every benchmark.
+    """
+    clock_start = time.monotonic()
+    meta = begin(cfg, output_dir)
+    pl.seed_everything(cfg.seed, workers=True)
+    # Benchmarks first: a missing folder should be found before hours of training.
+    benchmarks = made(cfg.benchmarks)
+    datamodule = made(cfg.datamodule)
+    module = made(cfg.module)
+    described: Any = OmegaConf.to_container(cfg.module, resolve=True)
+    module.recipe = {part: described[part] for part in ("network", "tracker")}
+    initialise(module, cfg.initial_weights)
+    references = {}
+    if cfg.evaluation.references:
+        references = {"box that never moves": StaticTracker(), "untrained": module.tracker()}
+    evaluation = BenchmarkEvaluation(
+        benchmarks,
+        output_dir,
+        validation=made(cfg.validation_benchmark) if cfg.evaluation.every_n_epochs else None,
+        every_n_epochs=cfg.evaluation.every_n_epochs,
+        lanes=cfg.evaluation.lanes,
+        clip_frames=cfg.evaluation.clip_frames,
+        tracker_name=cfg.exp_name,
+        references=references,
+    )
+    loggers = list(made(cfg.logger).values())
+    trainer: pl.Trainer = made(
+        cfg.trainer,
+        callbacks=[*made(cfg.callbacks).values(), evaluation],
+        logger=loggers,
+        default_root_dir=str(output_dir),
+    )
+    for logger in loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    trainer.fit(module, datamodule, ckpt_path=checkpoint_to_resume(cfg.resume, output_dir))
+    if trainer.interrupted:
+        log.warning("interrupted; go on with resume=%s", output_dir)
+    elif trainer.is_global_zero:
+        meta["duration"] = f"{(time.monotonic() - clock_start) / 60:.1f} min"
+        config = OmegaConf.to_yaml(cfg, resolve=True)
+        report = write_report(output_dir, evaluation.scores, config, meta)
+        log.info("report: %s", report)
+    return evaluation.scores
+
+
+def begin(cfg: DictConfig, output_dir: Path) -> dict[str, object]:
+    """Write down what is run, and say it.
+
+    Returns:
+        Lines of the report's header.
+    """
+    meta: dict[str, object] = {
+        "exp": cfg.exp_name,
+        "profile": cfg.profile_name,
+        "data": cfg.data_name,
+        "seed": cfg.seed,
+        "commit": git_commit(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "folder": output_dir,
+    }
+    for key, value in meta.items():
+        log.info("%s: %s", key, value)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_text(output_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(output_dir / "git.txt", f"{meta['commit']}\n")
+    return meta
+
+
+def git_commit() -> str:
+    """Return the commit of the checkout, with ``+changes`` where files differ from it."""
+    folder = Path(__file__).parent
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"
+    return f"{commit}{'+changes' if changed else ''}"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def initialise(module: pl.LightningModule, initial_weights: str) -> None:
+    """Give the backbone its first weights, as the recipe says: ``random`` or a file.
+
+    Raises:
+        ConfigError: If the recipe wants a file and none is named.
+    """
+    if initial_weights is None:
+        raise ConfigError(
+            "initial_weights: this recipe begins from ImageNet weights; name their file "
+            "(initial_weights=/path or TRACKERS_IMAGENET_WEIGHTS), or depart from the recipe with "
+            "initial_weights=random"
+        )
+    if initial_weights != "random":
+        load_backbone(module.network.backbone, Path(initial_weights))  # type: ignore[union-attr, arg-type]
+
+
+def checkpoint_to_resume(resume: str | None, output_dir: Path) -> Path | None:
+    """Return the checkpoint to go on from, None to begin.
+
+    Args:
+        resume: A checkpoint, a run's folder, ``auto`` for this run's own folder, or None.
+        output_dir: Folder of this run.
+
+    Raises:
+        ConfigError: If a checkpoint was named and is not there.
+    """
+    if resume is None:
+        return None
+    path = output_dir if resume == "auto" else Path(resume)
+    if path.is_dir():
+        path = path / "checkpoints" / "last.ckpt"
+    if path.is_file():
+        log.info("going on from %s", path)
+        return path
+    if resume == "auto":
+        return None
+    raise ConfigError(f"resume={resume}: no checkpoint {path}")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="run")
+def main(cfg: DictConfig) -> float:
+    """Run one configuration; return the success AUC on the first benchmark, for sweeps."""
+    check(cfg)
+    scores = run(cfg, Path(HydraConfig.get().runtime.output_dir))
+    return scores[0].success_auc
+
+
+if __name__ == "__main__":
+    run_checked(main)

@@ -1,0 +1,1 @@
+"""Single-object trackers: methods, losses, metrics and evaluation."""

@@ -1,0 +1,169 @@
+"""Context-padded square windows and the exact maps between frame and crop.
+
+A :class:`Window` is a square of the frame that is shown as a crop of ``size`` pixels. Both sides use
+continuous edges (see ``boxes.py``), so frame -> crop -> frame is the identity up to rounding.
+
+Source: Bertinetto et al., Fully-Convolutional Siamese Networks for Object Tracking, ECCVW 2016,
+Section 2.2 (context margin and mean-colour padding).
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from lightning_trackers.boxes import Array
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of the frame and the size in which it is shown.
+
+    Args:
+        cx: Centre, x, frame px.
+        cy: Centre, y, frame px.
+        side: Side of the square, frame px.
+        size: Side of the crop, crop px.
+    """
+
+    cx: float
+    cy: float
+    side: float
+    size: int
+
+    def __post_init__(self) -> None:
+        """Refuse a window that shows nothing.
+
+        Raises:
+            ValueError: If ``side`` or ``size`` is not positive, or a number is not finite.
+        """
+        if not (np.isfinite([self.cx, self.cy, self.side]).all() and self.side > 0 < self.size):
+            raise ValueError(f"window: expected finite numbers and positive sizes, got {self}")
+
+    @property
+    def scale(self) -> float:
+        """Crop pixels per frame pixel."""
+        return self.size / self.side
+
+    def to_crop(self, boxes_in_frame_xyxy: Array) -> Array:
+        """Map boxes from frame to crop pixels, shape ``(..., 4)``."""
+        return (boxes_in_frame_xyxy - self._origin(boxes_in_frame_xyxy)) * self.scale
+
+    def to_frame(self, boxes_in_crop_xyxy: Array) -> Array:
+        """Map boxes from crop to frame pixels, shape ``(..., 4)``."""
+        return boxes_in_crop_xyxy / self.scale + self._origin(boxes_in_crop_xyxy)
+
+    def moved(self, dx: float = 0.0, dy: float = 0.0, zoom: float = 1.0) -> "Window":
+        """Return the window moved by ``dx, dy`` frame px with its side multiplied by ``zoom``."""
+        return Window(self.cx + dx, self.cy + dy, self.side * zoom, self.size)
+
+    def _origin(self, like: Array) -> Array:
+        left, top = self.cx - self.side / 2, self.cy - self.side / 2
+        if isinstance(like, np.ndarray):
+            return np.array([left, top, left, top], dtype=like.dtype)
+        return like.new_tensor([left, top, left, top])
+
+
+class View(Protocol):
+    """A frame that can be looked at through a window: decoded from disk, or drawn on demand."""
+
+    box_xyxy: np.ndarray
+    """Target box in this frame, shape ``(4,)``, px."""
+
+    def crop(self, window: Window) -> np.ndarray:
+        """Return what the window shows, uint8 RGB ``(size, size, 3)``."""
+        ...
+
+
+def exemplar_side(box_wh: tuple[float, float], context_amount: float = 0.5) -> float:
+    """Return the side of the exemplar window, px.
+
+    The margin p is ``context_amount * (w + h)``; the square has the area ``(w + p)(h + p)``.
+
+    Source: Bertinetto et al. 2016, Section 2.2, with ``context_amount = 1/2`` as p = (w + h) / 4 on
+    each side.
+    """
+    width, height = box_wh
+    margin = context_amount * (width + height)
+    return sqrt((width + margin) * (height + margin))
+
+
+def exemplar_window(box_xyxy: np.ndarray, size: int, context_amount: float = 0.5) -> Window:
+    """Return the exemplar window of ``size`` crop px around a box, shape ``(4,)``."""
+    return search_window(box_xyxy, size, size, context_amount)
+
+
+def search_window(
+    box_xyxy: np.ndarray, search_size: int, exemplar_size: int, context_amount: float = 0.5
+) -> Window:
+    """Return the search window around a box, shape ``(4,)``.
+
+    It shows the target at the exemplar's scale: its side is the exemplar's times
+    ``search_size / exemplar_size``.
+    """
+    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
+    side = exemplar_side((x2 - x1, y2 - y1), context_amount) * search_size / exemplar_size
+    return Window((x1 + x2) / 2, (y1 + y2) / 2, side, search_size)
+
+
+def crop(frame: np.ndarray, window: Window, fill: np.ndarray | None = None) -> np.ndarray:
+    """Return what a window shows of a frame; outside the frame it shows ``fill``.
+
+    Args:
+        frame: Frame, uint8 RGB, shape ``(H, W, 3)``.
+        window: Where to look; may lie partly or wholly outside.
+        fill: Colour outside the frame, shape ``(3,)``; the frame's mean colour by default.
+
+    Returns:
+        Crop, uint8, shape ``(size, size, 3)``.
+    """
+    if fill is None:
+        fill = mean_colour(frame)
+    # Only the part of the frame under the window is touched, one pixel wider for interpolation.
+    left, top = window.cx - window.side / 2, window.cy - window.side / 2
+    x1, y1 = max(0, int(np.floor(left)) - 1), max(0, int(np.floor(top)) - 1)
+    x2 = min(frame.shape[1], int(np.ceil(left + window.side)) + 1)
+    y2 = min(frame.shape[0], int(np.ceil(top + window.side)) + 1)
+    if x1 >= x2 or y1 >= y2:
+        return np.full((window.size, window.size, 3), np.rint(fill), dtype=np.uint8)
+    patch = frame[y1:y2, x1:x2]
+    step = 1.0 / window.scale  # frame px per crop px
+    shrink = int(step)
+    if shrink > 1:
+        # Bilinear sampling alone would skip pixels: average whole blocks first.
+        patch, shrink = _shrink(patch, shrink), shrink
+    else:
+        shrink = 1
+    # Pixel centres: crop pixel u (centre u + 0.5) shows frame coordinate left + (u + 0.5) * step.
+    to_patch = np.array(
+        [
+            [step / shrink, 0.0, (left - x1 + 0.5 * step) / shrink - 0.5],
+            [0.0, step / shrink, (top - y1 + 0.5 * step) / shrink - 0.5],
+        ]
+    )
+    return np.asarray(
+        cv2.warpAffine(
+            patch,
+            to_patch,
+            (window.size, window.size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=tuple(float(v) for v in fill),
+        )
+    )
+
+
+def mean_colour(frame: np.ndarray) -> np.ndarray:
+    """Return the mean colour of a frame, shape ``(3,)``, in [0, 255]."""
+    return np.array(cv2.mean(frame)[:3])
+
+
+def _shrink(patch: np.ndarray, factor: int) -> np.ndarray:
+    """Average ``factor`` × ``factor`` blocks; the last block of a row or column may be partial."""
+    height, width = (-(-length // factor) for length in patch.shape[:2])
+    pad_y, pad_x = height * factor - patch.shape[0], width * factor - patch.shape[1]
+    if pad_x or pad_y:
+        patch = cv2.copyMakeBorder(patch, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(patch, (width, height), interpolation=cv2.INTER_AREA))

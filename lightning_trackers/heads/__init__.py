@@ -1,0 +1,5 @@
+"""Heads: from features of exemplar and search region to scores and boxes."""
+
+from lightning_trackers.heads.rpn import DepthwiseRPN, Kernels, Proposals, UpChannelRPN
+
+__all__ = ["DepthwiseRPN", "Kernels", "Proposals", "UpChannelRPN"]

@@ -1,0 +1,143 @@
+"""From a checkpoint, or a small file of weights, to a tracker.
+
+Both hold a *recipe*: the plain description (class path and arguments) of network and tracker. Files
+are read with ``weights_only=True`` and a recipe may name classes of this package alone, so nothing
+that a downloaded file says is executed.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_trackers.evaluation.tracker import Tracker
+from lightning_trackers.siamese import for_inference
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "siamrpn_sl.pt"
+"""Weights that come with the package: SiamRPN with shrinkage loss, trained on procedural video."""
+
+
+def load_tracker(
+    checkpoint: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+) -> Tracker[Any]:
+    """Build the tracker that a checkpoint describes.
+
+    Args:
+        checkpoint: A training's checkpoint or a file of :func:`save_weights`; the shipped weights by
+            default.
+        settings: Tracker constants that replace the checkpoint's.
+        device: Where the network runs.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not a checkpoint of this project, its weights do not fit its
+            recipe, or a setting is unknown.
+    """
+    path = SHIPPED if checkpoint is None else Path(checkpoint)
+    recipe, weights = read_checkpoint(path)
+    network = build(recipe["network"])
+    network.load_state_dict(weights)
+    described = {**recipe["tracker"], "settings": _replaced(recipe["tracker"], settings or {})}
+    tracker: Tracker[Any] = build(described)(for_inference(network.to(device)))
+    return tracker
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the recipe and the network's weights (float32) of a checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a checkpoint of this project.
+    """
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".ckpt", ".pt"))
+        raise FileNotFoundError(
+            f"checkpoint {path}: no such file; {path.parent} holds {beside or 'no checkpoint'}"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"checkpoint {path}: not a file of weights: {error}") from error
+    if not isinstance(content, dict) or not {"recipe", "state_dict"} <= content.keys():
+        raise ValueError(
+            f"checkpoint {path}: expected the keys 'recipe' and 'state_dict', as this project's "
+            "trainings and save_weights write them"
+        )
+    weights = {
+        name.removeprefix("network."): value.float() if value.is_floating_point() else value
+        for name, value in content["state_dict"].items()
+        if name.startswith("network.")
+    }
+    return content["recipe"], weights
+
+
+def save_weights(checkpoint: Path, path: Path) -> None:
+    """Write the recipe and the network's weights of a checkpoint in half precision.
+
+    Half precision halves the file; the weights are computed with in float32 again.
+    """
+    recipe, weights = read_checkpoint(checkpoint)
+    state = {
+        f"network.{name}": value.half() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"recipe": recipe, "state_dict": state}, path)
+
+
+def build(node: Any) -> Any:
+    """Build what a recipe describes: mappings with ``_target_`` become calls of that class.
+
+    ``_partial_`` gives the call with its arguments bound, to be finished by the caller.
+
+    Raises:
+        ValueError: If a class is not one of this package.
+    """
+    if isinstance(node, Mapping):
+        arguments = {k: build(v) for k, v in node.items() if k not in ("_target_", "_partial_")}
+        if "_target_" not in node:
+            return arguments
+        module_name, _, name = str(node["_target_"]).rpartition(".")
+        if module_name.partition(".")[0] != __name__.partition(".")[0]:
+            raise ValueError(
+                f"recipe: expected a class of lightning_trackers, got {node['_target_']}"
+            )
+        found = getattr(importlib.import_module(module_name), name)
+        if not isinstance(found, type):
+            raise ValueError(f"recipe: {node['_target_']} is not a class")
+        return partial(found, **arguments) if node.get("_partial_") else found(**arguments)
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [build(item) for item in node]
+    return node
+
+
+def load_backbone(network: nn.Module, path: Path) -> None:
+    """Load a backbone's initial weights, every one of them, from a file of tensors.
+
+    Names are the backbone's own, or the same behind ``features.`` instead of ``layers.`` as the
+    published AlexNet files have them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RuntimeError: If names or shapes differ.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"backbone weights {path}: no such file")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    renamed = {name.replace("features.", "layers.", 1): value for name, value in state.items()}
+    network.load_state_dict(renamed)
+
+
+def _replaced(tracker: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    known = dict(tracker["settings"])
+    unknown = settings.keys() - known.keys()
+    if unknown:
+        names = sorted(k for k in known if not k.startswith("_"))
+        raise ValueError(f"tracker settings: unknown {sorted(unknown)}; known: {names}")
+    return {**known, **settings}

@@ -1,0 +1,143 @@
+"""What the Siamese trackers share: image batches, windows, an inference copy, a training module."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from lightning_trackers.batches import PairBatch
+from lightning_trackers.evaluation.tracker import Tracker
+from lightning_trackers.training import Optimisation
+
+# ImageNet's channel statistics. No network here pads its first convolution, so an affine input map
+# can be folded into its weights exactly and any reference's own normalisation converts.
+_MEAN = (123.675, 116.28, 103.53)
+_STD = (58.395, 57.12, 57.375)
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return uint8 RGB images ``(B, 3, H, W)`` as floats of zero mean and unit deviation."""
+    mean = torch.tensor(_MEAN, dtype=dtype, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(_STD, dtype=dtype, device=images.device).view(1, 3, 1, 1)
+    return (images.to(dtype) - mean) / std
+
+
+def to_images(crops: Sequence[np.ndarray], like: Tensor) -> Tensor:
+    """Return crops ``(S, S, 3)`` as one normalised batch on the device and in the type of ``like``.
+
+    Returns:
+        Images, shape ``(B, 3, S, S)``, in channels-last memory: the crops' own layout.
+    """
+    stacked = torch.from_numpy(np.stack(crops)).to(like.device)  # (B, S, S, 3)
+    return normalise(stacked.permute(0, 3, 1, 2), like.dtype)  # (B, 3, S, S)
+
+
+def cosine_window(size: int) -> Tensor:
+    """Return the outer product of two Hann windows, shape ``(size, size)``, peak 1 in the middle.
+
+    Like numpy's, its border is 0.
+    """
+    hann = torch.hann_window(size, periodic=False)
+    return torch.outer(hann, hann)
+
+
+def for_inference(network: Module) -> Module:
+    """Return a copy for tracking: evaluation mode, batch norms folded, channels-last weights.
+
+    The original keeps its mode and its weights, so a tracker can be lent in the middle of training.
+    """
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    for parent in list(network.modules()):
+        if isinstance(parent, nn.Sequential):
+            _fold_batch_norms(parent)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _fold_batch_norms(layers: nn.Sequential) -> None:
+    for i in range(len(layers) - 1):
+        conv, norm = layers[i], layers[i + 1]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layers[i] = fuse_conv_bn_eval(conv, norm)
+            layers[i + 1] = nn.Identity()
+
+
+class SiameseModule(pl.LightningModule, ABC):
+    """Trains a Siamese network on pairs and lends its tracker; subclasses say what the loss is.
+
+    Attributes:
+        recipe: Plain description of network and tracker, set by whoever composed the run and kept in
+            checkpoints so that ``methods.load_tracker`` can build them again.
+
+    Args:
+        network: Network with ``exemplar`` and ``track``.
+        tracker: Makes a tracker from an inference copy of the network.
+        optimisation: Optimizer, schedule and stages.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        tracker: Callable[..., Tracker[Any]],
+        optimisation: Optimisation,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimisation = optimisation
+        self.recipe: Mapping[str, Any] | None = None
+        self._make_tracker = tracker
+
+    @abstractmethod
+    def losses(self, batch: PairBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the parts of the loss by name; the key ``loss`` holds their weighted sum.
+
+        Args:
+            batch: Pairs on the module's device.
+            generator: Source of every random draw, on the same device.
+        """
+
+    def tracker(self) -> Tracker[Any]:
+        """Return a tracker that runs a copy of the network as it is now."""
+        return self._make_tracker(for_inference(self.network))
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch and log its parts."""
+        losses = self.losses(batch, self._generator(self.global_step))
+        self._log_losses(losses, "train", len(batch.is_positive))
+        return losses["loss"]
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
+        """Log the loss of a batch of pairs that are not trained on."""
+        losses = self.losses(batch, self._generator(batch_idx))
+        self._log_losses(losses, "val", len(batch.is_positive))
+
+    def _generator(self, step: int) -> torch.Generator:
+        """Return a generator that depends on the step alone, so that a resumed run draws the same."""
+        return torch.Generator(self.device).manual_seed(step)
+
+    def _log_losses(self, losses: Mapping[str, Tensor], stage: str, batch_size: int) -> None:
+        self.log_dict(
+            {f"{stage}/{name}": value.detach() for name, value in losses.items()},
+            batch_size=batch_size,
+            sync_dist=stage == "val",
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Let the stages whose epoch has come learn, and keep the others still."""
+        self.optimisation.begin_epoch(self.network, self.current_epoch)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return optimizer and schedule."""
+        return self.optimisation.configure(self.network, self.trainer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the recipe beside the weights."""
+        if self.recipe is not None:
+            checkpoint["recipe"] = dict(self.recipe)
