@@ -12,7 +12,7 @@ ARGS ?=
 
 PROSE := $(wildcard *.md docs) callbacks datamodules experiments lightning_trackers measurements tests
 # Measurements that draw their own input.
-BENCHMARKS := $(filter measurements.%,$(subst /,.,$(basename $(wildcard measurements/*_speed.py))))
+BENCHMARKS := measurements.procedural_throughput measurements.tracking_speed
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

@@ -220,9 +220,8 @@ class BenchmarkEvaluation(pl.Callback):
             self._validate(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate here where the run has no validation loop."""
-        if not trainer.enable_validation:
-            self._validate(trainer, pl_module)
+        """Validate here where the run's validation loop did not run."""
+        self._validate(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate the trained tracker."""
@@ -241,8 +240,9 @@ class BenchmarkEvaluation(pl.Callback):
         self._last_epoch = state_dict["last_epoch"]
 
     def _validate(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        due = trainer.current_epoch - self._last_epoch >= self.every_n_epochs
-        if self.validation is None or not due:
+        if self.validation is None:
+            return
+        if trainer.current_epoch - self._last_epoch < self.every_n_epochs:
             return
         self._last_epoch = trainer.current_epoch
         with evaluation_mode(pl_module):

@@ -214,7 +214,7 @@ class PairDataModule(pl.LightningDataModule):
         seed: Seed of all draws.
 
     Raises:
-        ValueError: If an epoch is shorter than a batch.
+        ValueError: If an epoch is shorter than a batch, or there are no validation pairs.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class PairDataModule(pl.LightningDataModule):
         search: CropAugmentation,
         negative_share: float = 0.0,
         pairs_per_epoch: int = 10_000,
-        val_pairs: int = 0,
+        val_pairs: int = 256,
         batch_size: int = 32,
         num_workers: int = 0,
         seed: int = 0,
@@ -237,6 +237,8 @@ class PairDataModule(pl.LightningDataModule):
                 f"pairs: expected pairs_per_epoch >= batch_size, got {pairs_per_epoch} and "
                 f"{batch_size}"
             )
+        if val_pairs < 1:
+            raise ValueError(f"pairs: expected val_pairs >= 1, got {val_pairs}")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.pairs_per_epoch = pairs_per_epoch
@@ -252,10 +254,8 @@ class PairDataModule(pl.LightningDataModule):
         sampler = EpochSampler(self.pairs_per_epoch, *self._rank())
         return self._loader(self.train_pairs, sampler, drop_last=True)
 
-    def val_dataloader(self) -> DataLoader[PairSample] | list[DataLoader[PairSample]]:
-        """Return the validation pairs of this rank, or no loader where none are asked for."""
-        if self.val_pairs == 0:
-            return []
+    def val_dataloader(self) -> DataLoader[PairSample]:
+        """Return the validation pairs of this rank."""
         rank, world_size = self._rank()
         return self._loader(
             self.val_dataset, range(rank, self.val_pairs, world_size), drop_last=False

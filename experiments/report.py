@@ -131,11 +131,11 @@ def write_report(
             benchmarks=by_benchmark,
             best=best_trackers,
             curves={
-                benchmark: [_json(_curves_figure(plot, rows, colours)) for plot in PLOTS]
+                benchmark: [script_json(_curves_figure(plot, rows, colours)) for plot in PLOTS]
                 for benchmark, rows in by_benchmark.items()
             },
             bars={
-                benchmark: _json(_sequences_figure(rows, colours))
+                benchmark: script_json(_sequences_figure(rows, colours))
                 for benchmark, rows in by_benchmark.items()
             },
             clips={
@@ -143,7 +143,9 @@ def write_report(
                 for benchmark, rows in by_benchmark.items()
                 if rows[0].clip is not None
             },
-            training=[_json(_training_figure(name, series)) for name, series in training.items()],
+            training=[
+                script_json(_training_figure(name, series)) for name, series in training.items()
+            ],
             files=_files(output_dir),
             config=config,
             # The library is a trusted text of 4 MB and comes once.
@@ -304,7 +306,7 @@ def _sequences_figure(rows: Sequence[BenchmarkScores], colours: Mapping[str, str
 
 
 def _training_figure(name: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> go.Figure:
-    figure = _figure(name, "step", "")
+    figure = _figure(html.escape(name), "step", "")
     for index, (key, points) in enumerate(series.items()):
         steps, values = zip(*points, strict=True)
         figure.add_scatter(
@@ -318,7 +320,7 @@ def _training_figure(name: str, series: Mapping[str, Sequence[tuple[int, float]]
     return figure
 
 
-def _json(figure: go.Figure) -> Markup:
+def script_json(figure: go.Figure) -> Markup:
     """Return a figure as JSON that may stand inside a ``<script>`` element."""
     return Markup(figure.to_json().replace("<", "\\u003c"))
 

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
-from experiments.config import ConfigError, check, made, run_checked
+from experiments.config import ConfigError, check, made, run_checked, user_errors
 from experiments.report import write_report
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.files import write_text
@@ -125,14 +125,8 @@ def initialise(module: pl.LightningModule, initial_weights: str) -> None:
     """Give the backbone its first weights, as the recipe says: ``random`` or a file.
 
     Raises:
-        ConfigError: If the recipe wants a file and none is named.
+        FileNotFoundError: If there is no such file.
     """
-    if initial_weights is None:
-        raise ConfigError(
-            "initial_weights: this recipe begins from ImageNet weights; name their file "
-            "(initial_weights=/path or TRACKERS_IMAGENET_WEIGHTS), or depart from the recipe with "
-            "initial_weights=random"
-        )
     if initial_weights != "random":
         load_backbone(module.network.backbone, Path(initial_weights))  # type: ignore[union-attr, arg-type]
 
@@ -163,9 +157,10 @@ def checkpoint_to_resume(resume: str | None, output_dir: Path) -> Path | None:
 @hydra.main(version_base="1.3", config_path="conf", config_name="run")
 def main(cfg: DictConfig) -> float:
     """Run one configuration; return the success AUC on the first benchmark, for sweeps."""
-    check(cfg)
-    scores = run(cfg, Path(HydraConfig.get().runtime.output_dir))
-    return scores[0].success_auc
+    with user_errors():
+        check(cfg)
+        scores = run(cfg, Path(HydraConfig.get().runtime.output_dir))
+    return scores[0].success_auc if scores else float("nan")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def _file(path: Path) -> FrameStream:
 
 
 def _decoded(path: Path) -> Iterator[np.ndarray]:
-    """Yield the frames of a video file; one that is cut short ends early, with a warning."""
+    """Yield the frames of a video file; a damaged one ends early, with a warning."""
     count = 0
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -122,10 +122,12 @@ def _decoded(path: Path) -> Iterator[np.ndarray]:
         except av.error.FFmpegError as error:
             if count == 0:
                 raise ValueError(f"{path}: no frame can be decoded ({error.strerror})") from error
-            log.warning("%s: damaged after frame %d (%s); stopped there", path, count, error)
-            return
+            log.warning("%s: damaged after frame %d (%s)", path, count, error.strerror)
+        announced = stream.frames
     if count == 0:
         raise ValueError(f"{path}: the video holds no frame")
+    if count < announced:
+        log.warning("%s: %d frames read where the file announces %d", path, count, announced)
 
 
 def _camera(index: int) -> FrameStream:

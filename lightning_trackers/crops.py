@@ -121,21 +121,20 @@ def crop(frame: np.ndarray, window: Window, fill: np.ndarray | None = None) -> n
     """
     if fill is None:
         fill = mean_colour(frame)
-    # Only the part of the frame under the window is touched, one pixel wider for interpolation.
+    step = 1.0 / window.scale  # frame px per crop px
+    shrink = max(1, int(step))
+    # Only the part of the frame under the window is touched, wider by what interpolation reaches:
+    # a pixel before it, and one more block of pixels behind it.
     left, top = window.cx - window.side / 2, window.cy - window.side / 2
     x1, y1 = max(0, int(np.floor(left)) - 1), max(0, int(np.floor(top)) - 1)
-    x2 = min(frame.shape[1], int(np.ceil(left + window.side)) + 1)
-    y2 = min(frame.shape[0], int(np.ceil(top + window.side)) + 1)
+    x2 = min(frame.shape[1], int(np.ceil(left + window.side)) + shrink)
+    y2 = min(frame.shape[0], int(np.ceil(top + window.side)) + shrink)
     if x1 >= x2 or y1 >= y2:
         return np.full((window.size, window.size, 3), np.rint(fill), dtype=np.uint8)
     patch = frame[y1:y2, x1:x2]
-    step = 1.0 / window.scale  # frame px per crop px
-    shrink = int(step)
     if shrink > 1:
         # Bilinear sampling alone would skip pixels: average whole blocks first.
-        patch, shrink = _shrink(patch, shrink), shrink
-    else:
-        shrink = 1
+        patch = _shrink(patch, shrink)
     # Pixel centres: crop pixel u (centre u + 0.5) shows frame coordinate left + (u + 0.5) * step.
     to_patch = np.array(
         [

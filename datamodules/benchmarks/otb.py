@@ -36,8 +36,8 @@ ANNOTATED_IMAGES = {
 }
 """Numbers of the first and last annotated image where a folder may hold more images than that."""
 
-NOT_EVALUATED = {"Tiger1": 5}
-"""Frames at the start that the toolkit leaves out of one-pass evaluation."""
+NOT_EVALUATED = {("Tiger1", 354): 5}
+"""Frames at the start that the toolkit leaves out, by name and number of annotated frames."""
 
 LAYOUT = """expected layout:
   <root>/<Sequence>/img/0001.jpg, 0002.jpg, ...
@@ -191,7 +191,7 @@ def to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
 
 def _sequence(found: AnnotatedFolder, max_frames: int | None) -> TrackingSequence:
     images, boxes_xywh = found.read()
-    skipped = NOT_EVALUATED.get(found.name, 0)
+    skipped = NOT_EVALUATED.get((found.name, len(images)), 0)
     last = None if max_frames is None else skipped + max_frames
     images, boxes_xywh = images[skipped:last], boxes_xywh[skipped:last]
     if not (np.isfinite(boxes_xywh[0]).all() and (boxes_xywh[0, 2:] > 0).all()):

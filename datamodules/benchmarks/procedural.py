@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from datamodules.procedural import Bank, ProceduralSequence, Style
-from lightning_trackers.evaluation.sequence import Benchmark
+from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
 SUBSETS = ("all", "easy", "hard", "distractor", "occlusion")
+_CANDIDATES = 50  # sequences drawn, at most, to find one that belongs to a subset
 
 
 def procedural_benchmark(
@@ -29,7 +30,7 @@ def procedural_benchmark(
         length: Frames of each.
         subset: ``all`` grades from easy to hard; ``easy`` and ``hard`` keep to one end;
             ``distractor``: every sequence has look-alikes; ``occlusion``: in every sequence
-            something passes in front of the target, in most it hides the target wholly.
+            something hides more than half of the target for a while, in most cases all of it.
         frame_wh: Frame size, px.
         seed: Another seed draws other sequences.
 
@@ -43,17 +44,31 @@ def procedural_benchmark(
             raise ValueError(f"{key}: expected a positive number, got {value}")
     # One bank serves all: sequences that share a picture recolour and turn it.
     bank = Bank(seed, split)
-    sequences = [
-        ProceduralSequence(
-            bank,
-            SUBSETS.index(subset) * 1_000_000 + i,
-            length,
-            _style(subset, i / max(1, count - 1), frame_wh),
-            name=f"{subset}_{i:03d}",
-        ).tracking_sequence()
-        for i in range(count)
-    ]
+    sequences: list[TrackingSequence] = []
+    for i in range(count):
+        style = _style(subset, i / max(1, count - 1), frame_wh)
+        first = (SUBSETS.index(subset) * 10_000 + i) * _CANDIDATES
+        candidates = (
+            ProceduralSequence(bank, first + k, length, style, name=f"{subset}_{i:03d}")
+            for k in range(_CANDIDATES)
+        )
+        chosen = next((c for c in candidates if _belongs(c, subset)), None)
+        if chosen is None:
+            raise ValueError(
+                f"length: {length} frames are too few to draw a sequence for subset {subset!r}"
+            )
+        sequences.append(chosen.tracking_sequence())
     return Benchmark(name, sequences)
+
+
+def _belongs(sequence: ProceduralSequence, subset: str) -> bool:
+    """Return whether a sequence shows its target at all, and what its subset is about."""
+    seen = sequence.visibility
+    if seen[0] < 0.8 or seen.mean() < 0.5:
+        return False
+    if subset == "occlusion":
+        return bool(seen.min() < 0.5)
+    return subset != "distractor" or "LOOKALIKE" in sequence.attributes
 
 
 def _style(subset: str, grade: float, frame_wh: tuple[int, int]) -> Style:

@@ -37,12 +37,12 @@ def draw_plate(rng: np.random.Generator, noises: list[np.ndarray]) -> np.ndarray
         interpolation=cv2.INTER_CUBIC,
     )
     picture *= light[..., None]
-    if rng.random() < 0.55:  # the 1/f detail that shapes alone lack
-        picture += rng.uniform(2, 9) * _noise(rng, noises, rng.choice([1, 2, 4]))[..., None]
+    if rng.random() < 0.75:  # the 1/f detail that shapes alone lack
+        picture += rng.uniform(3, 14) * _noise(rng, noises, rng.choice([1, 1, 2, 4]))[..., None]
     # Lens: always a little soft, now and then out of focus behind the target.
-    sigma = rng.uniform(0.5, 1.1) if rng.random() < 0.65 else np.exp(rng.uniform(0, np.log(7)))
+    sigma = rng.uniform(0.4, 0.9) if rng.random() < 0.75 else np.exp(rng.uniform(0, np.log(7)))
     picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture, 0, 255), dtype=np.uint8)
 
 
 def _noise(rng: np.random.Generator, noises: list[np.ndarray], zoom: int) -> np.ndarray:
@@ -100,7 +100,8 @@ def _landscape(rng: np.random.Generator, noises: list[np.ndarray]) -> np.ndarray
     edge = horizon + np.cumsum(rng.normal(0, 3, 33))
     xs = np.linspace(-2, n + 2, 33)
     p.polygon(
-        np.vstack([np.stack([xs, edge], 1), [[n, n + 9], [-2, n + 9]]]), ground[0],
+        np.vstack([np.stack([xs, edge], 1), [[n, n + 9], [-2, n + 9]]]),
+        ground[0],
         rng.uniform(4, 16),
     )
     for depth in np.sort(rng.uniform(0, 1, int(rng.integers(20, 160)))):  # near ones are larger

@@ -2,7 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from .families import FAMILIES, draw_sprite
 from .sprites import Sprite, mips
 from .textures import NOISE_SIZE, power_noise
 
+Entry = TypeVar("Entry")
 SPLITS = ("train", "val", "test")
 _RENEWAL = 8  # in each turn one entry in eight is replaced
 
@@ -39,7 +41,7 @@ class Bank:
         split: str = "train",
         plates: int = 64,
         sprites: int = 320,
-        memory_mb: float = 140.0,
+        memory_mb: float = 150.0,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
@@ -55,42 +57,36 @@ class Bank:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the entries behind: another process draws the same ones again."""
-        return {**self.__dict__, "_kept": OrderedDict(), "_bytes": 0}
+        kept = {k: v for k, v in self.__dict__.items() if k not in ("noises", "sensor_noise")}
+        return {**kept, "_kept": OrderedDict(), "_bytes": 0}
 
     def rng(self, *key: int) -> np.random.Generator:
         """Return the generator that belongs to a key within this seed and split."""
         return np.random.default_rng([self.seed, SPLITS.index(self.split), *key])
 
+    @cached_property
     def noises(self) -> list[np.ndarray]:
-        """Return the grain tiles, float32 ``(256, 256)`` each."""
+        """Grain tiles, float32 ``(256, 256)`` each."""
+        rng = self.rng(0)
+        return [
+            power_noise(rng, rng.uniform(1.6, 2.4), np.exp(rng.normal(0, 0.3))) for _ in range(8)
+        ]
 
-        def build() -> list[np.ndarray]:
-            rng = self.rng(0)
-            return [
-                power_noise(rng, rng.uniform(1.6, 2.4), np.exp(rng.normal(0, 0.3)))
-                for _ in range(8)
-            ]
-
-        return self._get(("noises", 0, 0), build, lambda v: 8 * v[0].nbytes)
-
+    @cached_property
     def sensor_noise(self) -> np.ndarray:
-        """Return slightly correlated noise around 128 with deviation 32, uint8 ``(N, N, 3)``."""
-
-        def build() -> np.ndarray:
-            n = 2 * NOISE_SIZE
-            rng = self.rng(1)
-            grey, tint = rng.normal(0, 1, (n, n, 1)), rng.normal(0, 1, (n, n, 3))
-            field = 0.8 * grey + 0.6 * tint
-            return np.clip(128 + 32 * field, 0, 255).astype(np.uint8)
-
-        return self._get(("sensor", 0, 0), build, lambda v: v.nbytes)
+        """Slightly correlated noise around 128 with deviation 32, uint8 ``(512, 512, 3)``."""
+        n = 2 * NOISE_SIZE
+        rng = self.rng(1)
+        grey, tint = rng.normal(0, 1, (n, n, 1)), rng.normal(0, 1, (n, n, 3))
+        field = 0.8 * grey + 0.6 * tint
+        return np.asarray(np.clip(128 + 32 * field, 0, 255), dtype=np.uint8)
 
     def plate(self, index: int, turn: int = 0) -> tuple[np.ndarray, ...]:
         """Return the mip levels of a background, uint8 RGB, the largest ``(512, 512, 3)``."""
         version = (turn + index % _RENEWAL) // _RENEWAL
 
         def build() -> tuple[np.ndarray, ...]:
-            return mips(draw_plate(self.rng(2, index, version), self.noises()))
+            return mips(draw_plate(self.rng(2, index, version), self.noises))
 
         return self._get(("plate", index, version), build, lambda v: sum(p.nbytes for p in v))
 
@@ -99,7 +95,7 @@ class Bank:
         version = (turn + index % _RENEWAL) // _RENEWAL
 
         def build() -> Sprite:
-            return draw_sprite(self.rng(3, index, version), self.noises(), self.family(index))
+            return draw_sprite(self.rng(3, index, version), self.noises, self.family(index))
 
         return self._get(("sprite", index, version), build, _sprite_bytes)
 
@@ -110,12 +106,15 @@ class Bank:
         # The golden ratio spreads the families evenly over the numbers.
         return names[int(np.searchsorted(weights, (index * 0.6180339887) % 1.0 * weights[-1]))]
 
-    def _get(self, key: tuple[str, int, int], build: Callable[[], Any], size: Any) -> Any:
+    def _get(
+        self, key: tuple[str, int, int], build: Callable[[], Entry], size: Callable[[Entry], int]
+    ) -> Entry:
         if key in self._kept:
             self._kept.move_to_end(key)
-            return self._kept[key][0]
+            known: Entry = self._kept[key][0]
+            return known
         value = build()
-        count = int(size(value))
+        count = size(value)
         self._kept[key] = (value, count)
         self._bytes += count
         while self._bytes > self.memory_mb * 2**20 and len(self._kept) > 1:

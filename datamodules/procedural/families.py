@@ -51,7 +51,7 @@ def _flat(
     picture: np.ndarray, outline: np.ndarray, rect: tuple[float, float, float, float]
 ) -> Part:
     mask = draw_mask(outline, rect, picture.shape)
-    return Part("flat", mips(premultiplied(picture, mask)), (), rect, outline)
+    return Part("flat", mips(premultiplied(picture, mask)), (), rect, _hull(mask, rect))
 
 
 def _round(
@@ -64,7 +64,26 @@ def _round(
     masks = mips(mask)
     count = min(len(levels), len(masks))
     # Both pyramids halve rounding up, so their heights agree at every level.
-    return Part("round", levels[:count], masks[:count], rect, outline, depth=depth)
+    return Part("round", levels[:count], masks[:count], rect, _hull(mask, rect), depth=depth)
+
+
+def _hull(mask: np.ndarray, rect: tuple[float, float, float, float]) -> np.ndarray:
+    """Return the convex hull of what a mask shows, shape ``(N, 2)``, units.
+
+    Pointed corners of an outline are thinner than a texel and do not show: a box around the outline
+    would be too large.
+    """
+    shown = mask > 127
+    rows = np.flatnonzero(shown.any(axis=1))
+    first = shown[rows].argmax(axis=1)
+    last = mask.shape[1] - shown[rows, ::-1].argmax(axis=1)  # one past the last texel
+    corners = np.concatenate(
+        [np.stack([x, y], axis=1) for x in (first, last) for y in (rows, rows + 1)]
+    )
+    hull = cv2.convexHull(corners.astype(np.int32))[:, 0]
+    x1, y1, x2, y2 = rect
+    texel = np.array([(x2 - x1) / mask.shape[1], (y2 - y1) / mask.shape[0]])
+    return np.asarray(hull * texel + np.array([x1, y1]))
 
 
 def _bounds(outline: np.ndarray, margin: float = 0.02) -> tuple[float, float, float, float]:
@@ -159,9 +178,7 @@ def _limb(
     return _flat(picture * (0.6 + 0.45 * across)[None, :, None], outline, rect)
 
 
-def _head_surface(
-    rng: np.random.Generator, noises: Noises, height: int, width: int
-) -> np.ndarray:
+def _head_surface(rng: np.random.Generator, noises: Noises, height: int, width: int) -> np.ndarray:
     """Paint a head once around: the face in the middle, hair at the back and on top."""
     skin = _skin(rng)
     hair = colour(rng.choice([18, 35, 60, 110, 170]), rng.uniform(0, 25), rng.normal(35, 12))
@@ -202,6 +219,25 @@ def _head_surface(
         p.box(0, 0, width, unit * rng.uniform(0.2, 0.33), cap[0], 7)
         p.box(cx - half, unit * 0.26, cx + half, unit * 0.33, cap[1] * 0.7, 4)
     return p.render()
+
+
+def _held(rng: np.random.Generator, noises: Noises, parts: list[Part]) -> list[Part]:
+    """Put a hand and forearm to a third of things; they are not part of the target."""
+    if rng.random() > 0.33:
+        return parts
+    skin = _skin(rng)
+    sleeve = draw_palette(rng, 1)[0] if rng.random() < 0.5 else skin
+    arm = _limb(rng, noises, rng.uniform(0.8, 1.6), (0.26, rng.uniform(0.3, 0.42)), skin, sleeve)
+    side = rng.uniform(-1.9, 1.9)  # rad from straight below
+    reach = rng.uniform(0.2, 0.42)
+    arm = replace(
+        arm, joint=(-reach * np.sin(side), reach * np.cos(side)), rest=side,
+        counted=False,
+    )  # fmt: skip
+    if rng.random() < 0.7:  # behind the thing: drawn first, so every number moves by one
+        moved = [replace(p, parent=p.parent + 1 if p.parent >= 0 else -1) for p in parts]
+        return [replace(arm, parent=1), *moved]
+    return [*parts, replace(arm, parent=0)]
 
 
 # --- families -----------------------------------------------------------------------------------
@@ -285,9 +321,7 @@ def _person(rng: np.random.Generator, noises: Noises) -> Sprite:
     if rng.random() < 0.12:  # only the upper half is the target
         legs = [i for i, part in enumerate(parts) if part.parent >= 0 and abs(part.joint[1]) < 1e-6]
         lower = [i for i, part in enumerate(parts) if part.parent in legs]
-        parts = [
-            replace(part, counted=i not in (*legs, *lower)) for i, part in enumerate(parts)
-        ]
+        parts = [replace(part, counted=i not in (*legs, *lower)) for i, part in enumerate(parts)]
     return _sprite("person", parts, turns=9.0)
 
 
@@ -379,13 +413,14 @@ def _vehicle(rng: np.random.Generator, noises: Noises) -> Sprite:
     return _sprite("vehicle", [part], turns=9.0)
 
 
-def _columns(faces: list[np.ndarray], samples: int = 24) -> np.ndarray:
+def _columns(faces: list[np.ndarray], samples: int = 48) -> np.ndarray:
     """Return top and bottom of what each column of each face shows, units, (4 × samples, 2)."""
     spans = []
     for face in faces:
         height, width = face.shape[:2]
         for i in range(samples):
-            columns = face[:, i * width // samples : max(1, (i + 1) * width // samples), 3]
+            left = i * width // samples
+            columns = face[:, left : max(left + 1, (i + 1) * width // samples), 3]
             rows = np.flatnonzero(columns.max(axis=1) > 127)
             top, low = (rows[0], rows[-1] + 1) if len(rows) else (height, 0)
             spans.append((top / height - 0.5, low / height - 0.5))
@@ -413,14 +448,14 @@ def _animal(rng: np.random.Generator, noises: Noises) -> Sprite:
     far = [limb(-length * 0.36, 0.3), limb(length * 0.36, 3.4)]
     near = [limb(-length * 0.4, 3.14), limb(length * 0.4, 0.0)]
     oval = polygon_blob(rng, 20, 0.12) * (rng.uniform(0.16, 0.28), rng.uniform(0.12, 0.18))
-    oval = oval + (0.1, -0.05)
+    oval += np.array([0.1, -0.05])
     rect = _bounds(oval)
     p = Painter(rng, _px(rect[3] - rect[1]), _px(rect[2] - rect[0]), noises, coat[0], 8)
     p.ellipse(p.width * 0.9, p.height * 0.6, p.width * 0.12, p.height * 0.2, coat[0] * 0.4)
     p.ellipse(p.width * 0.62, p.height * 0.35, 2, 2, np.array([15.0, 12, 10]))
     p.ellipse(p.width * 0.25, p.height * 0.2, p.width * 0.12, p.height * 0.25, coat[2] * 0.6)
     head = replace(
-        _flat(p.render(), oval, rect), parent=2, joint=(length * 0.48, -girth * rng.uniform(0, 0.9)),
+        _flat(p.render(), oval, rect), parent=2, joint=(length * 0.4, -girth * rng.uniform(0, 0.4)),
         swing=0.15, rest=rng.normal(0, 0.25),
     )  # fmt: skip
     tail = replace(
@@ -474,8 +509,9 @@ def _object(rng: np.random.Generator, noises: Noises) -> Sprite:
         x, y = rng.uniform(0.2, 0.5) * p.width, rng.uniform(0.3, 0.5) * p.height
         p.box(x, y, x + 0.3 * p.width, y + 0.35 * p.height, label, 5)
         _writing(p, rng, x + 0.15 * p.width, y + 0.05 * p.height, 0.09 * p.width, palette[6])
-        return _sprite("object", [_round(_folded(p.render(), rng, 0.05), outline, rect, 1.0)],
-                       turns=9.0, spins=rng.random() < 0.4)  # fmt: skip
+        body = _round(_folded(p.render(), rng, 0.05), outline, rect, 1.0)
+        parts = _held(rng, noises, [body])
+        return _sprite("object", parts, turns=9.0, spins=rng.random() < 0.4)
     if kind < 0.65:  # cartons
         long, short = rng.uniform(0.5, 1.5), rng.uniform(0.2, 0.8)
         faces = []
@@ -487,7 +523,8 @@ def _object(rng: np.random.Generator, noises: Noises) -> Sprite:
             "box", mips(np.hstack(faces)), (), (-long / 2, -0.5, long / 2, 0.5), _columns(faces),
             sides=(long, short),
         )  # fmt: skip
-        return _sprite("object", [part], turns=9.0, spins=rng.random() < 0.4)
+        parts = _held(rng, noises, [part])
+        return _sprite("object", parts, turns=9.0, spins=rng.random() < 0.4)
     outline = rounded_box(rng.uniform(0.5, 1.6), 1.0, rng.choice([0.0, 0.3, 1.0]))
     if rng.random() < 0.3:
         corners = int(rng.integers(3, 9))
@@ -500,7 +537,8 @@ def _object(rng: np.random.Generator, noises: Noises) -> Sprite:
         p.ellipse(x, y, r, r * rng.uniform(0.5, 1), palette[int(rng.integers(8))])
     _writing(p, rng, p.width / 2, p.height * 0.4, p.width * 0.2, palette[6])
     part = replace(_flat(_folded(p.render(), rng, 0.05), outline, rect), depth=0.15)
-    return _sprite("object", [part], turns=1.0, spins=rng.random() < 0.6, stands=False)
+    parts = _held(rng, noises, [part])
+    return _sprite("object", parts, turns=1.0, spins=rng.random() < 0.6, stands=False)
 
 
 def _blob(rng: np.random.Generator, noises: Noises) -> Sprite:
@@ -515,7 +553,9 @@ def _blob(rng: np.random.Generator, noises: Noises) -> Sprite:
     p = Painter(rng, _px(rect[3] - rect[1]), _px(3.14 * (rect[2] - rect[0])), noises, palette[0])
     p.leaves(palette, int(rng.integers(5, 70)), (4, 45), elongation=3, grain=9, squareness=0.25)
     part = replace(
-        _round(_folded(p.render(), rng), outline, rect, rng.uniform(0.6, 1)), wobble=wobble
+        _round(_folded(p.render(), rng), outline, rect, rng.uniform(0.6, 1)),
+        outline=outline,
+        wobble=wobble,
     )
     return _sprite("blob", [part], turns=9.0, spins=rng.random() < 0.5, stands=False)
 

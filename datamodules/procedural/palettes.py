@@ -27,7 +27,7 @@ def colour(luminance: float, chroma: float, hue_deg: float) -> np.ndarray:
     """Return the RGB colour of a mean level, a distance from grey and a hue, shape ``(3,)``."""
     angle = np.deg2rad(hue_deg)
     axis = np.cos(angle) * _OPPONENT[1] + np.sin(angle) * _OPPONENT[2]
-    return np.clip(np.float32(luminance) + np.float32(chroma) * axis, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(luminance + chroma * axis, 0, 255), dtype=np.float32)
 
 
 def draw_hue(rng: np.random.Generator) -> float:
@@ -50,7 +50,7 @@ def draw_palette(
     main = draw_hue(rng) if hue_deg is None else hue_deg
     hues = [main, main + rng.normal(0, 25), draw_hue(rng)]
     saturation = rng.gamma(2.0, 0.075)  # median chroma: an eighth of the luminance
-    mean, spread = rng.uniform(55, 185), rng.uniform(15, 62)
+    mean, spread = rng.uniform(60, 180), rng.uniform(22, 70)
     colours = np.empty((count, 3), np.float32)
     for i in range(count):
         luminance = float(np.clip(rng.normal(mean, spread), 6, 249))
@@ -98,9 +98,7 @@ def recolouring(
     c, s = saturation * np.cos(angle), saturation * np.sin(angle)
     turn = np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
     matrix = np.float32(contrast) * (_OPPONENT.T @ turn @ _OPPONENT)
-    return ColourMap(
-        matrix.astype(np.float32), (new_mean - matrix @ mean).astype(np.float32)
-    )
+    return ColourMap(matrix.astype(np.float32), (new_mean - matrix @ mean).astype(np.float32))
 
 
 def turned(mean: np.ndarray, hue_deg: float, saturation: float) -> np.ndarray:
@@ -109,7 +107,12 @@ def turned(mean: np.ndarray, hue_deg: float, saturation: float) -> np.ndarray:
     return recolouring(zero, zero, hue_deg, saturation, 1.0)(mean)
 
 
-def capped_saturation(rng: np.random.Generator, mean: np.ndarray, saturation: float) -> float:
-    """Return the saturation lowered so that a mean colour ends as grey as most things are."""
-    chroma = float(np.linalg.norm(mean - mean.mean()))
-    return float(min(saturation, (10 + rng.exponential(18)) / max(chroma, 1e-3)))
+def capped_saturation(rng: np.random.Generator, chroma: float, saturation: float) -> float:
+    """Return a saturation lowered so that ``chroma`` ends as low as it is in most photographs."""
+    return float(min(saturation, (9 + rng.exponential(20)) / max(chroma, 1e-3)))
+
+
+def exposed(mean: np.ndarray, low: float = 38.0, high: float = 190.0) -> np.ndarray:
+    """Return a mean colour shifted so that its luminance leaves room for what varies about it."""
+    luminance = float(mean.mean())
+    return np.asarray(mean + np.float32(min(max(luminance, low), high) - luminance))

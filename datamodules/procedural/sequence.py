@@ -11,7 +11,8 @@ from lightning_trackers.boxes import area_xyxy, xyxy_to_cxcywh
 from lightning_trackers.evaluation.sequence import TrackingSequence
 
 from .bank import Bank
-from .scene import Scene, Style
+from .scene import Scene
+from .style import Style
 
 ATTRIBUTES = {
     "IV": "illumination variation: the tone of a mid-grey changes by more than 15 %, or a shadow",
@@ -38,6 +39,7 @@ class Frames(Sequence[np.ndarray]):
     sequence: "ProceduralSequence"
 
     def __len__(self) -> int:
+        """Return the number of frames."""
         return self.sequence.length
 
     @overload
@@ -104,35 +106,38 @@ class ProceduralSequence:
     @cached_property
     def visibility(self) -> np.ndarray:
         """Share of the target that is in sight, float64 ``(T,)``."""
-        return 1.0 - self._losses.sum(axis=1)
+        return np.asarray(1.0 - self._losses.sum(axis=1))
 
     @cached_property
     def attributes(self) -> frozenset[str]:
         """Codes of :data:`ATTRIBUTES` that hold."""
-        scene = self.scene
-        states = [scene.state(self.first + i) for i in range(self.length)]
+        play, lens = self.scene.play, self.scene.play.lens
+        times = range(self.first, self.first + self.length)
+        grey = np.empty(self.length)
+        yaw, angle, smear = grey.copy(), grey.copy(), grey.copy()
+        for i, t in enumerate(times):
+            now = play.instant(t)
+            grey[i] = now.tone[0, 128].mean()
+            yaw[i], angle[i] = now.poses[0].yaw, play.angle(t)
+            smear[i] = np.hypot(*now.steps[0]) * lens.shutter
         centres = xyxy_to_cxcywh(self.boxes_xyxy)[:, :2]
         steps = np.hypot(*np.diff(centres, axis=0).T)
         areas = area_xyxy(self.boxes_xyxy)
         ratios = areas / areas[0]
-        grey = np.array([s.grey for s in states])
-        yaw = np.array([s.yaw for s in states])
-        angle = np.array([s.angle for s in states])
-        smear = np.array([s.smear for s in states])
         hidden, outside = self._losses.T
         facts = {
-            "IV": np.ptp(grey) > 0.15 * grey[0] or scene.light.shadow > 0.2,
+            "IV": np.ptp(grey) > 0.15 * grey[0] or play.light.shadow > 0.2,
             "SV": ratios.max() > 2 or ratios.min() < 0.5,
             "OCC": hidden.max() > 0.1,
-            "DEF": scene.deforms,
+            "DEF": play.deforms,
             "MB": smear.max() > 3,
             "FM": self.length > 1 and steps.max() > 20,
             "IPR": np.abs(angle - angle[0]).max() > np.deg2rad(20),
             "OPR": np.abs(yaw - yaw[0]).max() > np.deg2rad(30),
             "OV": outside.max() > 0.1,
-            "BC": scene.lookalikes > 0 or scene.contrast < 20,
+            "BC": play.lookalikes > 0 or play.contrast < 20,
             "LR": areas.min() < 400,
-            "LOOKALIKE": scene.lookalikes > 0,
+            "LOOKALIKE": play.lookalikes > 0,
         }
         return frozenset(code for code, holds in facts.items() if holds)
 

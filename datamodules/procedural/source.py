@@ -8,9 +8,11 @@ import numpy as np
 from lightning_trackers.crops import Window
 
 from .bank import Bank
-from .scene import Scene, Style
+from .scene import Scene
+from .style import Style
 
 _LENGTH = 240  # frames of the video that a pair is taken from
+_TRIES = 4  # scenes or frames looked at before a half hidden target is accepted
 _ID = re.compile(r"procedural/(\w+)/t(\d+)/(\d+)/f(\d+)-(?:(\d+)(\w*)~(\d+)/)?f(\d+)")
 
 
@@ -56,15 +58,13 @@ class ProceduralSource:
         plates: int = 64,
         sprites: int = 320,
         turn: int = 0,
-        memory_mb: float = 140.0,
+        memory_mb: float = 150.0,
         hard_negatives: float = 0.5,
     ) -> None:
         if turn < 0:
             raise ValueError(f"turn: expected a non-negative integer, got {turn}")
         if not 0 <= hard_negatives <= 1:
-            raise ValueError(
-                f"hard_negatives: expected a share in [0, 1], got {hard_negatives}"
-            )
+            raise ValueError(f"hard_negatives: expected a share in [0, 1], got {hard_negatives}")
         self.bank = Bank(seed, split, plates, sprites, memory_mb)
         self.style = style if style is not None else Style()
         self.turn, self.hard_negatives = turn, hard_negatives
@@ -88,20 +88,21 @@ class ProceduralSource:
         """
         if max_gap < 0:
             raise ValueError(f"max_gap: expected 0 or more frames, got {max_gap}")
-        seed, other = (int(s) for s in rng.integers(2**62, size=2))
-        scene = Scene(self.bank, seed, _LENGTH, self.style, self.turn)
-        head = f"procedural/{self.bank.split}/t{self.turn}/{seed}"
-        if positive:
-            first, second = self._times(rng, scene, max_gap)
-            return _view(scene, first), _view(scene, second), f"{head}/f{first}-f{second}"
-        hard = rng.random() < self.hard_negatives
-        family = scene.target.sprite.family if hard else None
-        strange = Scene(
-            self.bank, other, _LENGTH, self.style, self.turn, family, scene.sprite_number
-        )
-        first, second = (self._clear_time(rng, s, 0.5) for s in (scene, strange))
-        middle = f"{other}{family or ''}~{scene.sprite_number}"
-        return _view(scene, first), _view(strange, second), f"{head}/f{first}-{middle}/f{second}"
+        if not positive:
+            return self._draw_negative(rng)
+        for _ in range(_TRIES):
+            seed = int(rng.integers(2**62))
+            scene = self._scene(seed)
+            first, clear = _clear_time(rng, scene, 0, scene.length - 1, 0.75)
+            if not clear:
+                continue  # always half hidden or invisible: nothing to learn from
+            low, high = max(0, first - max_gap), min(scene.length - 1, first + max_gap)
+            second, seen = _clear_time(rng, scene, low, high, 0.4)
+            if not seen:
+                second = first
+            break
+        name = f"procedural/{self.bank.split}/t{self.turn}/{seed}/f{first}-f{second}"
+        return _view(scene, first), _view(scene, second), name
 
     def redraw(self, source_id: str) -> tuple[SceneView, SceneView]:
         """Return the views of an id that ``draw`` gave.
@@ -119,35 +120,40 @@ class ProceduralSource:
         scene = Scene(self.bank, seed, _LENGTH, self.style, turn)
         strange = scene
         if found[5]:
-            strange = Scene(
-                self.bank, int(found[5]), _LENGTH, self.style, turn, found[6] or None, int(found[7])
-            )
+            other, family, without = int(found[5]), found[6] or None, int(found[7])
+            strange = Scene(self.bank, other, _LENGTH, self.style, turn, family, without)
         return _view(scene, first), _view(strange, second)
 
-    def _times(self, rng: np.random.Generator, scene: Scene, max_gap: int) -> tuple[int, int]:
-        """Choose two frames, the first with the target in clear view, the second half visible."""
-        first = self._clear_time(rng, scene, 0.75)
-        low, high = max(0, first - max_gap), min(scene.length - 1, first + max_gap)
-        best, best_seen = first, 0.0
-        for _ in range(3):
-            t = int(rng.integers(low, high + 1))
-            seen = scene.visibility(t)
-            if seen > 0.4:
-                return first, t
-            if seen > best_seen:
-                best, best_seen = t, seen
-        return first, best
+    def _draw_negative(self, rng: np.random.Generator) -> tuple[SceneView, SceneView, str]:
+        seed, other = (int(s) for s in rng.integers(2**62, size=2))
+        scene = self._scene(seed)
+        hard = rng.random() < self.hard_negatives
+        family = scene.play.target.sprite.family if hard else None
+        number = scene.play.sprite_number
+        strange = self._scene(other, family, number)
+        first, _ = _clear_time(rng, scene, 0, scene.length - 1, 0.5)
+        second, _ = _clear_time(rng, strange, 0, strange.length - 1, 0.5)
+        head = f"procedural/{self.bank.split}/t{self.turn}/{seed}/f{first}"
+        name = f"{head}-{other}{family or ''}~{number}/f{second}"
+        return _view(scene, first), _view(strange, second), name
 
-    def _clear_time(self, rng: np.random.Generator, scene: Scene, wanted: float) -> int:
-        best, best_seen = 0, -1.0
-        for _ in range(5):
-            t = int(rng.integers(scene.length))
-            seen = scene.visibility(t)
-            if seen > wanted:
-                return t
-            if seen > best_seen:
-                best, best_seen = t, seen
-        return best
+    def _scene(self, seed: int, family: str | None = None, without: int = -1) -> Scene:
+        return Scene(self.bank, seed, _LENGTH, self.style, self.turn, family, without)
+
+
+def _clear_time(
+    rng: np.random.Generator, scene: Scene, low: int, high: int, wanted: float
+) -> tuple[int, bool]:
+    """Choose a frame from ``low`` to ``high``; say whether ``wanted`` of the target is visible."""
+    best, best_seen = low, -1.0
+    for _ in range(_TRIES):
+        t = int(rng.integers(low, high + 1))
+        seen = scene.visibility(t)
+        if seen > wanted:
+            return t, True
+        if seen > best_seen:
+            best, best_seen = t, seen
+    return best, False
 
 
 def _view(scene: Scene, t: int) -> SceneView:

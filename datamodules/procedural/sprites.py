@@ -122,7 +122,9 @@ class Part:
         columns = ((angle + np.pi - pose.yaw) * (surface.shape[1] / (2 * np.pi))) % surface.shape[1]
         seen = surface[:, columns.astype(np.intp)]  # (h, w, 4)
         shade = 0.66 + 0.34 * np.cos(angle - 0.9 * pose.light)
-        weight = cv2.multiply(mask, np.tile((255 * shade).astype(np.uint8), (height, 1)), scale=1 / 255)
+        weight = cv2.multiply(
+            mask, np.tile((255 * shade).astype(np.uint8), (height, 1)), scale=1 / 255
+        )
         patch = cv2.multiply(seen, cv2.merge([weight, weight, weight, mask]), scale=1 / 255)
         return np.asarray(patch)
 
@@ -158,7 +160,7 @@ class Part:
         change = self.wobble[:, :1] * np.sin(phase * (0.4 + 0.3 * orders) + self.wobble[:, 1:])
         factor = 1 + (change * np.cos(orders * angles + self.wobble[:, 1:] * 3)).sum(0)
         x1, y1, x2, y2 = self.rect
-        return np.clip(self.outline * factor[:, None], (x1, y1), (x2, y2))
+        return np.asarray(np.clip(self.outline * factor[:, None], (x1, y1), (x2, y2)))
 
     def _wobbled_mask(self, level: int, phase: float) -> np.ndarray:
         return draw_mask(self._wobbled(phase), self.rect, self.mask[level].shape)

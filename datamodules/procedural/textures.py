@@ -180,7 +180,7 @@ class Painter:
         picks = rng.integers(len(palette), size=count)
         brightness = rng.normal(0, 9, count)
         square = rng.random(count) < squareness
-        grains = grain * rng.exponential(1.0, count)
+        grains = grain * rng.exponential(1.2, count)
         shadings = rng.normal(0, 0.35, count)
         for i in range(count):
             shade = palette[picks[i]] + brightness[i]
@@ -190,7 +190,7 @@ class Painter:
                 ux, uy = np.array([np.cos(a), np.sin(a)]) * rx, np.array([-np.sin(a), np.cos(a)])
                 uy = uy * ry
                 corners = np.array([-ux - uy, ux - uy, ux + uy, uy - ux])
-                self.polygon(corners + (xs[i], ys[i]), shade, grains[i], shadings[i])
+                self.polygon(corners + np.array([xs[i], ys[i]]), shade, grains[i], shadings[i])
             else:
                 self.ellipse(xs[i], ys[i], rx, ry, shade, angles[i], grains[i], shadings[i])
 

@@ -55,8 +55,7 @@ class TrackSource:
         exemplar = self._view(track, exemplar_row)
         pair_id = f"{self.name}/{track.video}/{track.track}/f{track.frames[exemplar_row]}"
         if positive:
-            # 64 bits, so that a gap of "any" (e.g. 10**9) cannot overflow the frame numbers.
-            frames = track.frames[visible].astype(np.int64)
+            frames = track.frames[visible]
             frame = int(track.frames[exemplar_row])
             first = int(np.searchsorted(frames, frame - max_gap, side="left"))
             end = int(np.searchsorted(frames, frame + max_gap, side="right"))

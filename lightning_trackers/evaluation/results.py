@@ -97,7 +97,7 @@ class ResultStore:
         )
 
     def _files(self, name: str) -> tuple[Path, Path, Path]:
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", Path(_FINGERPRINT).stem):
             raise ValueError(f"sequence name: expected one that can name a file, got {name!r}")
         return (
             self.folder / f"{name}.txt",

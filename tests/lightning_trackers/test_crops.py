@@ -151,11 +151,14 @@ def test_no_scale_shifts_the_picture(step, centre):
         assert abs(off.mean()) < 0.55
 
 
-def test_shrinking_averages_instead_of_skipping_pixels():
-    # Black and white columns in turn: skipping would show one of them, or moiré.
+@pytest.mark.parametrize("centre", [100.0, 100.5])
+@pytest.mark.parametrize("side", [80.0, 160.0, 163.3])
+def test_shrinking_averages_instead_of_skipping_pixels(centre, side):
+    # Black and white columns in turn. Where crop pixels lie on the middle of frame pixels (half a
+    # pixel off centre), skipping would show one of the two colours, or moiré.
     frame = np.zeros((200, 200, 3), np.uint8)
     frame[:, ::2] = 255
-    shown = crop(frame, Window(100, 100, 160, 40))  # 4 frame px per crop px
+    shown = crop(frame, Window(centre, 100, side, 40))
     assert np.abs(shown.astype(float) - 127.5).max() <= 1
 
 

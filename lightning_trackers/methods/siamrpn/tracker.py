@@ -6,6 +6,7 @@ linear interpolation of the size); constants of pysot's ``siamrpn_alex_dwxcorr``
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -56,6 +57,11 @@ class SiamRPNSettings:
         for name in ("window_influence", "size_lr"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"tracker: expected {name} in [0, 1], got {getattr(self, name)}")
+        for name in ("context_amount", "scale_penalty", "min_side"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(
+                    f"tracker: expected a finite {name} >= 0, got {getattr(self, name)}"
+                )
 
 
 @dataclass
@@ -100,7 +106,19 @@ class SiamRPNTracker:
     def step(
         self, states: Sequence[SiamRPNState], frames: Sequence[np.ndarray]
     ) -> list[Prediction]:
-        """Find each target in its next frame; see :class:`Tracker`."""
+        """Find each target in its next frame; see :class:`Tracker`.
+
+        Raises:
+            ValueError: If there is not one frame per state, or one of them is not a frame; then no
+                state has changed.
+        """
+        if len(states) != len(frames):
+            raise ValueError(
+                f"step: expected one frame per state, got {len(states)} states and "
+                f"{len(frames)} frames"
+            )
+        if not states:
+            return []
         windows = [self._window(state) for state in states]
         crops = [
             crop(checked_frame(frame), window, state.fill)

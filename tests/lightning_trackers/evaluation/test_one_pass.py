@@ -133,16 +133,31 @@ class Sleeper(Follower):
 
 
 def test_times_share_a_step_among_its_lanes_and_leave_decoding_out():
-    sequences = [sequence(n, 4, delay_s=0.1) for n in "ab"]
-    start = time.perf_counter()
-    results = list(track_one_pass(Sleeper(), sequences, lanes=2))
-    # Two threads decode while the tracker works: 4 frames of 0.1 s each, not 8.
-    assert time.perf_counter() - start < 0.75
-    for result in results:
+    sequences = [sequence(n, 4, delay_s=0.2) for n in "ab"]
+    for result in track_one_pass(Sleeper(), sequences, lanes=2):
         assert result.times_s[0] >= 0.04
         assert (result.times_s[1:] >= 0.01).all()  # 0.02 s for two
-        assert result.times_s[1:].mean() < 0.05  # decoding would add 0.1 s
+        # Decoding would add 0.09 s; the median, because a busy machine stretches single steps.
+        assert np.median(result.times_s[1:]) < 0.05
         assert result.fps == pytest.approx(3 / result.times_s[1:].sum())
+
+
+def test_frames_of_two_sequences_are_decoded_at_the_same_time():
+    both = threading.Barrier(2, timeout=10)
+
+    class Meeting(Frames):
+        def __getitem__(self, index):
+            if index > 0:  # first frames are read one after the other, as lanes are filled
+                both.wait()
+            return super().__getitem__(index)
+
+    sequences = []
+    for name in "ab":
+        plain = sequence(name, 3)
+        frames = Meeting(3, plain.frames.colour)
+        sequences.append(TrackingSequence(name, frames, plain.boxes_xyxy, plain.valid))
+    # With a single thread the barrier would break, and the frame could not be read.
+    assert len(list(track_one_pass(Follower(), sequences, lanes=2))) == 2
 
 
 def test_fps_of_one_frame_is_undefined():

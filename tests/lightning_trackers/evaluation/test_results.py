@@ -140,7 +140,7 @@ def test_a_result_of_other_annotations_is_refused(tmp_path):
         store.load(sequence_of(drawn_result(seed=1)))
 
 
-@pytest.mark.parametrize("name", ["../Bolt", "a/b", ""])
+@pytest.mark.parametrize("name", ["../Bolt", "a/b", "", "fingerprint"])
 def test_a_name_that_cannot_name_a_file_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="can name a file"):
         ResultStore(tmp_path, "net 1").save(drawn_result(name=name))

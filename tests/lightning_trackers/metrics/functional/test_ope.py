@@ -118,9 +118,13 @@ def test_one_frame_is_a_sequence_and_inputs_stay():
     assert pred.tolist() == [[3, 3, 4, 4]]
 
 
-def test_float32_boxes_are_scored_in_float64():
-    target = boxes([0, 0, 10, 10], [0, 0, 3, 3])
-    assert overlaps(target.float(), target, all_valid(2)).dtype == torch.float64
+@pytest.mark.parametrize("function", [overlaps, centre_errors, normalized_centre_errors])
+def test_float32_boxes_are_scored_in_float64(function):
+    target = boxes([0, 0, 10, 10], [0, 0, 3, 3]).float()
+    pred = target + torch.tensor([0.1, 0.2, 0.3, 0.4])
+    sequence = pred, target, all_valid(2)
+    assert function(*sequence).dtype == torch.float64
+    torch.testing.assert_close(function(*sequence), function(pred.double(), target, sequence[2]))
 
 
 @pytest.mark.parametrize("function", [overlaps, centre_errors, normalized_centre_errors])

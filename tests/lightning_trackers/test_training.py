@@ -1,0 +1,127 @@
+from functools import partial
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_trackers.training import GeometricSchedule, Optimisation, Stage, parameter_groups
+
+
+def network():
+    return nn.ModuleDict(
+        {
+            "first": nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)),
+            "second": nn.Conv2d(1, 1, 1),
+            "third": nn.Linear(2, 2),
+        }
+    )
+
+
+def trainer(batch=8, devices=1, accumulate=1, epochs=10, steps=100):
+    return SimpleNamespace(
+        datamodule=SimpleNamespace(batch_size=batch),
+        world_size=devices,
+        accumulate_grad_batches=accumulate,
+        max_epochs=epochs,
+        estimated_stepping_batches=steps,
+    )
+
+
+def rates(schedule_options, steps):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-2)
+    schedule = GeometricSchedule(optimizer, **schedule_options)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_siamfc_s_rate_falls_from_1e_2_to_1e_5_in_stairs():
+    found = rates({"total_steps": 150, "steps_per_epoch": 3, "end_factor": 1e-3}, 150)
+    assert found[0] == found[2] == pytest.approx(1e-2)
+    assert found[147] == found[149] == pytest.approx(1e-5)
+    # Equal ratios between epochs: 1e-3 ** (1 / 49).
+    assert found[3] / found[0] == pytest.approx(1e-3 ** (1 / 49))
+    assert found[90] / found[87] == pytest.approx(1e-3 ** (1 / 49))
+
+
+def test_siamrpn_s_rate_warms_up_for_five_epochs():
+    options = {"end_factor": 0.05, "warmup_factor": 0.5, "warmup_epochs": 5}
+    found = rates({"total_steps": 50, "steps_per_epoch": 1, **options}, 50)
+    assert found[0] == pytest.approx(0.005)
+    assert found[1] / found[0] == pytest.approx(2 ** (1 / 5))
+    assert found[5] == pytest.approx(0.01)
+    assert found[49] == pytest.approx(0.0005)
+
+
+def test_without_stairs_every_step_differs():
+    found = rates(
+        {"total_steps": 20, "steps_per_epoch": 10, "end_factor": 0.1, "stairs": False}, 20
+    )
+    assert all(a > b for a, b in pairwise(found))
+
+
+def test_schedule_refuses_a_factor_of_zero():
+    with pytest.raises(ValueError, match="positive factors"):
+        rates({"total_steps": 10, "steps_per_epoch": 1, "end_factor": 0}, 1)
+
+
+def test_every_parameter_that_ever_learns_is_in_the_optimizer_from_step_0():
+    stages = [Stage("first.", start_epoch=3, lr_multiplier=0.1), Stage("third.", start_epoch=None)]
+    net = network()
+    groups = parameter_groups(net, stages)
+    held = {id(p) for group in groups for p in group["params"]}
+    for name, parameter in net.named_parameters():
+        assert (id(parameter) in held) == (not name.startswith("third."))
+    assert [g["lr_multiplier"] for g in groups] == [1.0, 0.1]
+
+
+def test_a_stage_learns_from_its_epoch_on_and_not_before():
+    net = network()
+    settings = Optimisation(
+        partial(torch.optim.SGD, lr=1.0),
+        GeometricSchedule,
+        reference_batch=8,
+        stages=[Stage("first.", start_epoch=2), Stage("third.", start_epoch=None)],
+    )
+    optimizer = settings.configure(net, trainer())["optimizer"]
+
+    def train(epoch):
+        net.train()
+        settings.begin_epoch(net, epoch)
+        before = {k: v.clone() for k, v in net.state_dict().items()}
+        images = torch.randn(4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        loss = net["second"](net["first"](images)).square().sum()
+        loss = loss + net["third"](torch.ones(2)).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+
+    assert train(0) == train(1) == {"second.weight", "second.bias"}
+    moved = train(2)
+    assert {"first.0.weight", "first.1.weight", "first.1.running_mean"} <= moved
+    assert not any(name.startswith("third.") for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "accumulate", "factor"), [(8, 1, 1, 1), (8, 4, 1, 4), (16, 1, 2, 4)]
+)
+def test_learning_rate_follows_the_total_batch(batch, devices, accumulate, factor):
+    settings = Optimisation(partial(torch.optim.SGD, lr=0.01), GeometricSchedule, reference_batch=8)
+    made = settings.configure(network(), trainer(batch, devices, accumulate))
+    assert made["optimizer"].param_groups[0]["lr"] == pytest.approx(0.01 * factor)
+
+
+def test_a_prefix_that_matches_nothing_is_refused():
+    with pytest.raises(ValueError, match="'fourth' matches no parameter"):
+        parameter_groups(network(), [Stage("fourth", 1)])
+
+
+def test_two_stages_may_not_share_a_parameter():
+    with pytest.raises(ValueError, match="two stages"):
+        parameter_groups(network(), [Stage("first.", 1), Stage("first.0.", 2)])
