@@ -51,7 +51,7 @@ def draw_boxes(frame: np.ndarray, boxes: Iterable[DrawnBox], caption: str = "") 
         caption: Text; none if empty.
     """
     canvas = np.ascontiguousarray(frame).copy()
-    thickness = max(1, round(min(canvas.shape[:2]) / 240))
+    thickness = max(1, round(min(canvas.shape[:2]) / 150))
     labels = []
     for drawn in boxes:
         box = np.asarray(drawn.box_xyxy, dtype=np.float64)

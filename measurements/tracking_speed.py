@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -125,7 +126,7 @@ class Ours:
             self._network_s.append(time.perf_counter() - start)
             return proposals
 
-        prepared.track = timed  # type: ignore[method-assign]
+        prepared.track = timed  # type: ignore[assignment, method-assign]
 
     def run(self, clip: Clip, row: Row) -> None:
         """Track a clip and add its speed to the row."""
@@ -166,19 +167,19 @@ class Pysot:
                 )
         sys.path.insert(0, str(checkout))
         try:
-            from pysot.core.config import cfg
-            from pysot.models.model_builder import ModelBuilder
-            from pysot.tracker.siamrpn_tracker import SiamRPNTracker as PysotTracker
+            cfg = import_module("pysot.core.config").cfg
+            build_model = import_module("pysot.models.model_builder").ModelBuilder
+            build_tracker = import_module("pysot.tracker.siamrpn_tracker").SiamRPNTracker
         except ModuleNotFoundError as error:
             raise RuntimeError(f"pysot needs a package: pip install {error.name}") from error
         finally:
             sys.path.remove(str(checkout))
         cfg.merge_from_file(str(checkout / CONFIG))
         cfg.CUDA = False
-        self.model = ModelBuilder().eval()
+        self.model = build_model().eval()
         self.model.load_state_dict(to_pysot(network.state_dict()))
         compare(network, self.model, SiamRPNSettings())
-        self.tracker = PysotTracker(self.model)
+        self.tracker = build_tracker(self.model)
 
     @torch.inference_mode()
     def run(self, clip: Clip, row: Row) -> None:
@@ -194,8 +195,8 @@ class Pysot:
 def paper_network(seed: int = 0) -> SiamRPN:
     """Return SiamRPN with the paper's AlexNet and random weights.
 
-    Weights and batch norms are drawn so that activations keep their size and batch norms are not the
-    identity; boxes stay near the anchors, so that the target's size stays near the first.
+    Activations keep their size from layer to layer, batch norms are not the identity, logits stay
+    around 1 and boxes near the anchors, so that the target's size stays near the first.
     """
     network = SiamRPN(AlexNet(), partial(DepthwiseRPN, hidden=256))
     return _with_random_weights(network, seed)
@@ -328,7 +329,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, help="frames in the OTB layout; drawn by default")
     parser.add_argument("--frames", type=_at_least(2), default=60, help="frames of a sequence")
     parser.add_argument("--rounds", type=_at_least(1), default=3, help="rounds, a sequence each")
-    parser.add_argument("--lanes", type=_at_least(1), default=8, help="targets of the lockstep rows")
+    parser.add_argument(
+        "--lanes", type=_at_least(1), default=8, help="targets of the lockstep rows"
+    )
     parser.add_argument("--threads", type=_at_least(1), default=2, help="of torch and of OpenCV")
     parser.add_argument("--csv", type=Path, help="also write the table to this file")
     args = parser.parse_args(argv)
@@ -366,8 +369,8 @@ def _with_random_weights(network: SiamRPN, seed: int) -> SiamRPN:
             ):
                 assert values is not None  # an affine norm that tracks statistics
                 nn.init.uniform_(values, low, high, generator=generator)
-    last = network.head.box_out[-1]  # type: ignore[index]
-    nn.init.normal_(last.weight, std=1e-4, generator=generator)
+    for last in ("head.cls_out.3", "head.box_out.3"):
+        nn.init.normal_(network.get_parameter(f"{last}.weight"), std=1e-4, generator=generator)
     return network.eval()
 
 

@@ -138,8 +138,10 @@ class Lens:
         if self.quality >= 100:
             return picture
         quality = min(95, max(self.quality, round(self.quality + easing)))
-        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+        # OpenCV encodes BGR; red taken for blue would be thinned out like a colour nobody sees.
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
 
 
 def smeared(picture: np.ndarray, way: np.ndarray) -> np.ndarray:

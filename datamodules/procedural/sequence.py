@@ -26,7 +26,7 @@ ATTRIBUTES = {
     "OV": "out of view: more than a tenth of the target leaves the frame",
     "BC": "background clutter: look-alikes, or a background of nearly the target's mean colour",
     "LR": "low resolution: the box has less than 400 square px",
-    "LOOKALIKE": "look-alike distractors are present",
+    "LOOKALIKE": "a look-alike is in the frame near the target for a fifth of the time or more",
 }
 """Codes and the rules by which they are given. All but the last are OTB's codes; the rules for SV, FM
 and LR carry OTB's thresholds (Wu, Lim, Yang, Object Tracking Benchmark, PAMI 2015, Table 1)."""
@@ -135,9 +135,9 @@ class ProceduralSequence:
             "IPR": np.abs(angle - angle[0]).max() > np.deg2rad(20),
             "OPR": np.abs(yaw - yaw[0]).max() > np.deg2rad(30),
             "OV": outside.max() > 0.1,
-            "BC": play.lookalikes > 0 or play.contrast < 20,
+            "BC": self._lookalikes_seen >= 0.2 or play.contrast < 20,
             "LR": areas.min() < 400,
-            "LOOKALIKE": play.lookalikes > 0,
+            "LOOKALIKE": self._lookalikes_seen >= 0.2,
         }
         return frozenset(code for code, holds in facts.items() if holds)
 
@@ -150,6 +150,20 @@ class ProceduralSequence:
             valid=np.ones(self.length, dtype=bool),
             attributes=self.attributes,
         )
+
+    @cached_property
+    def _lookalikes_seen(self) -> float:
+        """Share of time with a look-alike in the frame within five target sizes."""
+        play = self.scene.play
+        seen = []
+        for t in range(self.first, self.first + self.length, 4):
+            now = play.instant(t)
+            places = np.array([root[:2, 2] for root in now.roots[: 1 + play.lookalikes]])
+            doubles = places[1:]
+            inside = ((doubles > 0) & (doubles < self.scene.frame_wh)).all(axis=1)
+            near = np.hypot(*(doubles - places[0]).T) < 5 * play.size
+            seen.append(bool((inside & near).any()))
+        return float(np.mean(seen))
 
     @cached_property
     def _losses(self) -> np.ndarray:

@@ -66,7 +66,7 @@ def test_attributes_follow_what_was_drawn(bank):
         areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         assert ("LR" in found) == (areas.min() < 400)
         assert ("SV" in found) == bool((areas > 2 * areas[0]).any() or (areas < areas[0] / 2).any())
-        assert ("LOOKALIKE" in found) == (sequence.scene.play.lookalikes > 0)
+        assert "LOOKALIKE" not in found or sequence.scene.play.lookalikes > 0
         if "OCC" not in found and "OV" not in found:
             assert sequence.visibility.min() > 0.8
 

@@ -26,6 +26,15 @@ SIZES_HW = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small networks gain nothing from threads, which wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class Scripted(nn.Module):
     """Stands in for the network: one anchor per cell of 8 px, answers that the test writes."""
 
@@ -82,6 +91,12 @@ def untrained(backbone, hidden):
     return SiamRPNTracker(for_inference(network), settings)
 
 
+def small():
+    # Not smaller: torch computes a convolution of one image with up to 20480 inputs by another
+    # routine than one of several images, and its rounding differs.
+    return untrained(Tiny(16, 96), 96)
+
+
 def videos(count, length):
     """Drifting textures of different sizes, and a first box in each."""
     rng = np.random.default_rng(0)
@@ -122,7 +137,7 @@ def check_lockstep(tracker, clips, groups):
 
 
 def test_results_do_not_depend_on_how_targets_are_grouped():
-    check_lockstep(untrained(Tiny(8, 16), 16), videos(8, 31), groups=(3, 8))
+    check_lockstep(small(), videos(8, 16), groups=(3, 8))
 
 
 @pytest.mark.slow
@@ -131,12 +146,12 @@ def test_results_of_the_paper_s_network_do_not_depend_on_grouping():
 
 
 def test_a_second_run_gives_the_same():
-    tracker, clips = untrained(Tiny(8, 16), 16), videos(3, 12)
+    tracker, clips = small(), videos(3, 12)
     np.testing.assert_array_equal(follow(tracker, clips, 3), follow(tracker, clips, 3))
 
 
 def test_targets_of_one_video_keep_their_own_state():
-    tracker, [(frames, box)] = untrained(Tiny(8, 16), 16), videos(1, 8)
+    tracker, [(frames, box)] = small(), videos(1, 8)
     other_box = box + 35
     alone = tracker.start(frames[0], box)
     expected = [tracker.step([alone], [frame])[0] for frame in frames[1:]]
@@ -149,7 +164,7 @@ def test_targets_of_one_video_keep_their_own_state():
 
 
 def test_inputs_stay_as_they_are():
-    tracker, [(frames, box)] = untrained(Tiny(8, 16), 16), videos(1, 3)
+    tracker, [(frames, box)] = small(), videos(1, 3)
     copies = [frame.copy() for frame in frames], box.copy()
     state = tracker.start(frames[0], box)
     first = tracker.step([state], [frames[1]])[0]
@@ -225,7 +240,7 @@ def test_start_refuses_what_cannot_be_followed(frame, box, message):
 
 
 def test_a_step_that_fails_changes_no_state():
-    tracker, clips = untrained(Tiny(8, 16), 16), videos(2, 2)
+    tracker, clips = small(), videos(2, 2)
     states = [tracker.start(frames[0], box) for frames, box in clips]
     before = [state.box_xyxy.copy() for state in states]
     good = clips[0][0][1]
