@@ -11,12 +11,13 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG USER_ID=1000
 
 # libgl1 and libglib2.0-0: OpenCV's wheel links them. git: the run's folder records the commit.
+# hadolint ignore=DL3008  # a pinned Debian package vanishes with its next security update
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/*
 
 RUN useradd --create-home --uid "${USER_ID}" tracker
-USER tracker
+USER ${USER_ID}
 WORKDIR /home/tracker/app
 ENV PATH=/home/tracker/venv/bin:$PATH \
     PIP_NO_CACHE_DIR=1 \

@@ -40,7 +40,8 @@ def fast_precision() -> str:
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        # Absent before torch 2.13.
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return "bf16-mixed" if native else "32-true"
 
@@ -73,7 +74,7 @@ def check(cfg: DictConfig) -> None:
     assert isinstance(content, dict)
     assert isinstance(known, dict)
     for key in content.keys() - known.keys():
-        raise ConfigError(_unknown(str(key), "", known))
+        raise ConfigError(_unknown(str(key), "", map(str, known)))
     _check_targets(content, "")
     missing = OmegaConf.missing_keys(cfg)
     if missing:

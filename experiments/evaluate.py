@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -41,8 +42,7 @@ def evaluate(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
     meta = begin(cfg, output_dir)
     checkpoint = SHIPPED if cfg.checkpoint is None else Path(cfg.checkpoint)
     meta["checkpoint"] = checkpoint
-    settings = OmegaConf.to_container(cfg.settings, resolve=True)
-    assert isinstance(settings, dict)
+    settings: Any = OmegaConf.to_container(cfg.settings, resolve=True)
     benchmarks = list(made(cfg.benchmarks).values())
     tracker = load_tracker(checkpoint, settings, chosen_device(cfg.device))
     trackers = {cfg.exp_name: tracker}

@@ -90,8 +90,10 @@ def _at_least_zero(values: Array) -> Array:
 
 
 def _minimum(a: Array, b: Array) -> Array:
-    return torch.minimum(a, b) if isinstance(a, Tensor) else np.minimum(a, b)
+    smaller: Array = torch.minimum(a, b) if isinstance(a, Tensor) else np.minimum(a, b)
+    return smaller
 
 
 def _maximum(a: Array, b: Array) -> Array:
-    return torch.maximum(a, b) if isinstance(a, Tensor) else np.maximum(a, b)
+    larger: Array = torch.maximum(a, b) if isinstance(a, Tensor) else np.maximum(a, b)
+    return larger

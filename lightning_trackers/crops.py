@@ -49,11 +49,13 @@ class Window:
 
     def to_crop(self, boxes_in_frame_xyxy: Array) -> Array:
         """Map boxes from frame to crop pixels, shape ``(..., 4)``."""
-        return (boxes_in_frame_xyxy - self._origin(boxes_in_frame_xyxy)) * self.scale
+        boxes: Array = (boxes_in_frame_xyxy - self._origin(boxes_in_frame_xyxy)) * self.scale
+        return boxes
 
     def to_frame(self, boxes_in_crop_xyxy: Array) -> Array:
         """Map boxes from crop to frame pixels, shape ``(..., 4)``."""
-        return boxes_in_crop_xyxy / self.scale + self._origin(boxes_in_crop_xyxy)
+        boxes: Array = boxes_in_crop_xyxy / self.scale + self._origin(boxes_in_crop_xyxy)
+        return boxes
 
     def moved(self, dx: float = 0.0, dy: float = 0.0, zoom: float = 1.0) -> "Window":
         """Return the window moved by ``dx, dy`` frame px with its side multiplied by ``zoom``."""

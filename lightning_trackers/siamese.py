@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -58,7 +59,9 @@ def for_inference(network: Module) -> Module:
     for parent in list(network.modules()):
         if isinstance(parent, nn.Sequential):
             _fold_batch_norms(parent)
-    return network.to(memory_format=torch.channels_last)
+    # torch's stubs know the argument for tensors alone.
+    prepared: Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return prepared
 
 
 def _fold_batch_norms(layers: nn.Sequential) -> None:
@@ -133,7 +136,7 @@ class SiameseModule(pl.LightningModule, ABC):
         """Let the stages whose epoch has come learn, and keep the others still."""
         self.optimisation.begin_epoch(self.network, self.current_epoch)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return optimizer and schedule."""
         return self.optimisation.configure(self.network, self.trainer)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -95,7 +96,7 @@ class Optimisation:
     reference_batch: int
     stages: Sequence[Stage] = ()
 
-    def configure(self, network: nn.Module, trainer: pl.Trainer) -> dict[str, Any]:
+    def configure(self, network: nn.Module, trainer: pl.Trainer) -> OptimizerLRSchedulerConfig:
         """Return optimizer and per-step schedule in Lightning's form."""
         optimizer = self.optimizer(parameter_groups(network, self.stages))
         factor = total_batch(trainer) / self.reference_batch
@@ -145,12 +146,14 @@ def parameter_groups(network: nn.Module, stages: Sequence[Stage]) -> list[dict[s
             if name in owners:
                 raise ValueError(f"parameter {name} belongs to two stages")
             owners[name] = stage
-    groups = []
-    for stage in (None, *(s for s in stages if s.start_epoch is not None)):
-        members = [p for n, p in network.named_parameters() if owners.get(n) is stage]
-        if members:
-            multiplier = 1.0 if stage is None else stage.lr_multiplier
-            groups.append({"params": members, "lr_multiplier": multiplier})
+    groups: list[dict[str, Any]] = []
+    rest = [p for n, p in network.named_parameters() if n not in owners]
+    if rest:
+        groups.append({"params": rest, "lr_multiplier": 1.0})
+    for stage in stages:
+        if stage.start_epoch is not None:
+            members = [p for n, p in network.named_parameters() if owners.get(n) is stage]
+            groups.append({"params": members, "lr_multiplier": stage.lr_multiplier})
     return groups
 
 

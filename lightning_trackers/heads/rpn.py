@@ -96,7 +96,8 @@ class UpChannelRPN(nn.Module):
 
 def _proposals(cls: Tensor, box: Tensor) -> Proposals:
     background, target = cls.chunk(2, dim=1)  # (B, A, H, W) each
-    deltas = box.unflatten(1, (4, -1)).permute(0, 2, 3, 4, 1)  # (B, A, H, W, 4)
+    b, coordinates, h, w = box.shape
+    deltas = box.reshape(b, 4, coordinates // 4, h, w).permute(0, 2, 3, 4, 1)  # (B, A, H, W, 4)
     return Proposals(target - background, deltas)
 
 

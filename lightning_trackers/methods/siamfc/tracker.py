@@ -120,8 +120,8 @@ class SiamFCTracker:
         exemplars = torch.cat([state.exemplar for state in states])  # (B, C, Hz, Wz)
         response = self.network.track(
             to_images(crops, self._like), exemplars.repeat_interleave(len(self._factors), dim=0)
-        )  # (B * S, H, W)
-        peaks = self._peaks(response.float().cpu().unflatten(0, (len(states), -1)))
+        ).float()  # (B * S, H, W)
+        peaks = self._peaks(response.cpu().view(len(states), -1, *response.shape[1:]))
         return [
             self._update(state, window, frame.shape[:2], *peak)
             for state, window, frame, peak in zip(states, windows, frames, peaks, strict=True)

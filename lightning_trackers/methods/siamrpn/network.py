@@ -41,7 +41,7 @@ class SiamRPN(nn.Module):
 
     def exemplar(self, images: Tensor) -> Kernels:
         """Return what is kept of exemplar images ``(B, 3, Hz, Wz)``."""
-        kernels: Kernels = self.head.exemplar(self.backbone(images))
+        kernels: Kernels = self.head.exemplar(self.backbone(images))  # type: ignore[operator]
         return kernels
 
     def track(self, images: Tensor, kernels: Kernels) -> Proposals:
