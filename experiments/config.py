@@ -30,8 +30,6 @@ OmegaConf.register_new_resolver(
 )
 
 
-
-
 def fast_precision() -> str:
     """Return Lightning's name of the fastest precision that trains as well as float32.
 

@@ -53,7 +53,9 @@ def dataset(sources=None, exemplar=PLAIN, search=PLAIN, negative_share=0.0, seed
 def module(**options):
     sources = {"a": WeightedSource(SquareSource("a"))}
     settings = {"pairs_per_epoch": 24, "batch_size": 8, "val_pairs": 6} | options
-    return PairDataModule(sources, sources, PairGeometry(), PLAIN, CropAugmentation(shift=20), **settings)
+    return PairDataModule(
+        sources, sources, PairGeometry(), PLAIN, CropAugmentation(shift=20), **settings
+    )
 
 
 def test_crops_have_their_sizes_and_the_box_lies_on_the_target():

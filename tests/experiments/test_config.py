@@ -31,7 +31,10 @@ def composed(*overrides, name="run"):
 @pytest.mark.parametrize("exp", EXPS)
 def test_every_exp_composes_and_instantiates(exp, profile, tmp_path):
     cfg = composed(
-        f"+exp={exp}", f"profile={profile}", f"paths.train_root={tmp_path}", "initial_weights=random"
+        f"+exp={exp}",
+        f"profile={profile}",
+        f"paths.train_root={tmp_path}",
+        "initial_weights=random",
     )
     check(cfg)
     module = made(cfg.module)
@@ -98,7 +101,7 @@ def test_without_an_exp_the_method_names_the_run():
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("+modul.box_weight=2", "unknown key 'modul'; nearest: 'module'"),
+        ("+modules.box_weight=2", "unknown key 'modules'; nearest: 'module'"),
         ("+module.box_wait=2", "unknown key 'box_wait' in module; nearest: 'box_weight'"),
         ("+loss.gama=2", "unknown key 'gama' in loss"),
     ],

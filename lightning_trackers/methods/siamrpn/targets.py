@@ -83,7 +83,9 @@ class AnchorLabelling:
             negatives = negatives | ~same
         else:
             near = self._near_target(anchors_cxcywh, boxes_xyxy) & ~same
-            negatives = negatives | draw(near, _full(boxes_xyxy, self.negative_pair_samples), generator)
+            negatives = negatives | draw(
+                near, _full(boxes_xyxy, self.negative_pair_samples), generator
+            )
         if self.max_positives is not None:
             positives = draw(positives, _full(boxes_xyxy, self.max_positives), generator)
         if self.max_samples is not None:

@@ -10,7 +10,11 @@ from lightning_trackers.methods.siamrpn import SiamRPNTracker
 RECIPE = {
     "network": {
         "_target_": "lightning_trackers.methods.siamrpn.SiamRPN",
-        "backbone": {"_target_": "lightning_trackers.backbones.Tiny", "width": 4, "out_channels": 8},
+        "backbone": {
+            "_target_": "lightning_trackers.backbones.Tiny",
+            "width": 4,
+            "out_channels": 8,
+        },
         "head": {
             "_target_": "lightning_trackers.heads.DepthwiseRPN",
             "_partial_": True,

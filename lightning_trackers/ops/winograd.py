@@ -1,0 +1,124 @@
+"""Convolution with fewer multiplications, for tracking on the CPU.
+
+Source: Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for
+Convolutional Neural Networks, CVPR 2016, Section 4.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Small points of both signs keep rounding low; 6 of them with infinity serve 3 × 3 kernels.
+_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+
+
+class WinogradConv2d(nn.Module):
+    """Computes what an unpadded convolution of stride 1 computes, tile by tile.
+
+    A tile of ``m`` × ``m`` outputs needs ``n`` × ``n`` inputs, ``n = m + r - 1`` for an ``r`` × ``r``
+    kernel. Tiles and kernels are transformed so that their correlation becomes ``n * n`` products
+    per channel instead of ``m * m * r * r``: 36 instead of 144 for ``m = 4`` and ``r = 3``. The
+    products of all tiles are ``n * n`` matrix products over the channels.
+
+    Worth it where both channel counts are large, as the transforms grow with their sum and the
+    products with their product. Not trainable: the kernels are kept transformed.
+
+    Args:
+        conv: Convolution to replace; it stays as it is.
+        tile: Side ``m`` of an output tile.
+
+    Raises:
+        ValueError: If the convolution is not of that kind.
+    """
+
+    kernels: Tensor
+    to_tile: Tensor
+    from_tile: Tensor
+    bias: Tensor | None
+
+    def __init__(self, conv: nn.Conv2d, tile: int = 4) -> None:
+        super().__init__()
+        if not is_plain(conv):
+            raise ValueError(
+                "WinogradConv2d: expected a square kernel, stride 1, no padding, no dilation and one "
+                f"group, got {conv}"
+            )
+        self.tile = tile
+        self.kernel_size = conv.kernel_size[0]
+        inputs, kernel, outputs = transforms(tile, self.kernel_size)
+        weight = torch.einsum("ak,bl,oikl->abio", kernel, kernel, conv.weight.detach().double())
+        like = conv.weight
+        self.register_buffer("kernels", weight.flatten(0, 1).to(like))  # (n * n, C, O)
+        self.register_buffer("to_tile", torch.kron(inputs, inputs).to(like))  # (n * n, n * n)
+        self.register_buffer("from_tile", torch.kron(outputs, outputs).to(like))  # (m * m, n * n)
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the convolution of images ``(B, C, H, W)``, in channels-last memory."""
+        b, c, h, w = images.shape
+        m, n = self.tile, self.tile + self.kernel_size - 1
+        height, width = h - self.kernel_size + 1, w - self.kernel_size + 1
+        rows, columns = -(-height // m), -(-width // m)
+        missing = (0, columns * m - width, 0, rows * m - height)  # the last tiles may be partial
+        padded = functional.pad(images, missing).permute(0, 2, 3, 1)  # (B, H', W', C)
+        tiles = padded.unfold(1, n, m).unfold(2, n, m)  # (B, R, Q, C, n, n), overlapping
+        tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(n * n, -1)  # (n * n, B * R * Q * C)
+        products = torch.bmm((self.to_tile @ tiles).view(n * n, -1, c), self.kernels)
+        found = self.from_tile @ products.view(n * n, -1)  # (m * m, B * R * Q * O)
+        found = found.view(m, m, b, rows, columns, -1).permute(2, 3, 0, 4, 1, 5)
+        found = found.reshape(b, rows * m, columns * m, -1)[:, :height, :width]  # (B, H, W, O)
+        if self.bias is not None:
+            found = found + self.bias
+        return found.permute(0, 3, 1, 2)
+
+
+def is_plain(conv: nn.Conv2d) -> bool:
+    """Return whether a convolution is square, of stride 1, unpadded, undilated and ungrouped."""
+    return (
+        conv.kernel_size[0] == conv.kernel_size[1]
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.padding == (0, 0)
+        and conv.groups == 1
+    )
+
+
+def transforms(tile: int, kernel_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the matrices that make correlation a product: inputs, kernel, outputs.
+
+    For inputs d (n), kernel g (r) and outputs y (m) in one dimension, y = outputs @ ((kernel @ g) *
+    (inputs @ d)). It is Toom-Cook interpolation, transposed: polynomials are multiplied through
+    their values at n - 1 points and their leading coefficient (the point at infinity).
+
+    Returns:
+        Float64 matrices of shape ``(n, n)``, ``(n, r)`` and ``(m, n)``.
+
+    Raises:
+        ValueError: If more points are needed than there are.
+    """
+    n = tile + kernel_size - 1
+    if not 2 <= n <= len(_POINTS) + 1:
+        raise ValueError(
+            f"winograd: expected tile + kernel size in 3..{len(_POINTS) + 2}, got {tile} and "
+            f"{kernel_size}"
+        )
+    points = torch.tensor(_POINTS[: n - 1], dtype=torch.float64)
+    inputs = torch.zeros(n, n, dtype=torch.float64)
+    kernel = torch.zeros(n, kernel_size, dtype=torch.float64)
+    outputs = torch.zeros(tile, n, dtype=torch.float64)
+    for j, point in enumerate(points):
+        others = torch.cat([points[:j], points[j + 1 :]])
+        inputs[j, : n - 1] = _polynomial(others)
+        kernel[j] = point ** torch.arange(kernel_size) / (point - others).prod()
+        outputs[:, j] = point ** torch.arange(tile)
+    inputs[-1] = _polynomial(points)
+    kernel[-1, -1] = outputs[-1, -1] = 1
+    return inputs, kernel, outputs
+
+
+def _polynomial(roots: Tensor) -> Tensor:
+    """Return the coefficients of the product of (x - root), constant term first."""
+    coefficients = torch.ones(1, dtype=roots.dtype)
+    for root in roots:
+        shifted = functional.pad(coefficients, (1, 0))  # times x
+        coefficients = shifted - root * functional.pad(coefficients, (0, 1))
+    return coefficients
