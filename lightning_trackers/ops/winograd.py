@@ -54,22 +54,27 @@ class WinogradConv2d(nn.Module):
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the convolution of images ``(B, C, H, W)``, in channels-last memory."""
-        b, c, h, w = images.shape
+        """Return the convolution of images ``(B, C, H, W)``, channels last in memory."""
+        # One after the other: the products of several images do not fit into the cache.
+        found = [self._convolve(images[i : i + 1]) for i in range(len(images))]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _convolve(self, image: Tensor) -> Tensor:
+        _, c, h, w = image.shape
         m, n = self.tile, self.tile + self.kernel_size - 1
         height, width = h - self.kernel_size + 1, w - self.kernel_size + 1
         rows, columns = -(-height // m), -(-width // m)
         missing = (0, columns * m - width, 0, rows * m - height)  # the last tiles may be partial
-        padded = functional.pad(images, missing).permute(0, 2, 3, 1)  # (B, H', W', C)
-        tiles = padded.unfold(1, n, m).unfold(2, n, m)  # (B, R, Q, C, n, n), overlapping
-        tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(n * n, -1)  # (n * n, B * R * Q * C)
+        padded = functional.pad(image, missing)[0].permute(1, 2, 0)  # (H', W', C)
+        tiles = padded.unfold(0, n, m).unfold(1, n, m)  # (R, Q, C, n, n), overlapping
+        tiles = tiles.permute(3, 4, 0, 1, 2).reshape(n * n, -1)  # (n * n, R * Q * C)
         products = torch.bmm((self.to_tile @ tiles).view(n * n, -1, c), self.kernels)
-        found = self.from_tile @ products.view(n * n, -1)  # (m * m, B * R * Q * O)
-        found = found.view(m, m, b, rows, columns, -1).permute(2, 3, 0, 4, 1, 5)
-        found = found.reshape(b, rows * m, columns * m, -1)[:, :height, :width]  # (B, H, W, O)
+        found = self.from_tile @ products.view(n * n, -1)  # (m * m, R * Q * O)
+        found = found.view(m, m, rows, columns, -1).permute(2, 0, 3, 1, 4)  # (R, m, Q, m, O)
+        found = found.reshape(rows * m, columns * m, -1)[:height, :width]  # (H, W, O)
         if self.bias is not None:
             found = found + self.bias
-        return found.permute(0, 3, 1, 2)
+        return found.permute(2, 0, 1)[None]
 
 
 def is_plain(conv: nn.Conv2d) -> bool:

@@ -39,7 +39,7 @@ class SquareSource:
     def draw(self, rng, *, max_gap, positive):
         frame = np.full((160, 200, 3), 90, dtype=np.uint8)
         dx, dy = rng.integers(-20, 21, size=2)
-        box = BOX + [dx, dy, dx, dy]
+        box = BOX + np.array([dx, dy, dx, dy])
         frame[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])] = 255
         view = StillView(frame, box)
         return view, view, f"{self.name}/{max_gap}/{positive}/{dx},{dy}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.procedural import ProceduralSource
+from datamodules.procedural import source as source_module
 from lightning_trackers.crops import search_window
 
 _SCRIPT = """
@@ -151,3 +152,12 @@ def test_the_source_refuses_impossible_options(options, message):
 def test_a_negative_gap_is_refused(source):
     with pytest.raises(ValueError, match="max_gap: expected 0 or more frames, got -1"):
         draw(source, 0, max_gap=-1)
+
+
+def test_a_pair_is_drawn_even_where_no_target_is_ever_in_clear_view(monkeypatch):
+    monkeypatch.setattr(source_module, "_clear_time", lambda rng, scene, low, high, wanted: (low, False))
+    exemplar, search, name = ProceduralSource(seed=0).draw(
+        np.random.default_rng(0), max_gap=10, positive=True
+    )
+    assert name.endswith("/f0-f0")
+    np.testing.assert_array_equal(exemplar.box_xyxy, search.box_xyxy)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lightning_trackers.ops.winograd import WinogradConv2d
 from lightning_trackers.siamese import cosine_window, for_inference, normalise, to_images
 
 
@@ -37,3 +38,19 @@ def test_inference_copy_computes_the_same_and_leaves_the_original_alone():
     assert not any(isinstance(m, nn.BatchNorm2d) for m in prepared.modules())
     with torch.no_grad():
         torch.testing.assert_close(prepared(images), net.eval()(images), atol=1e-5, rtol=1e-5)
+
+
+def test_wide_convolutions_are_computed_with_fewer_multiplications():
+    net = nn.Sequential(nn.Conv2d(3, 256, 3), nn.BatchNorm2d(256), nn.ReLU(), nn.Conv2d(256, 8, 3))
+    images = torch.randn(2, 3, 15, 12, generator=torch.Generator().manual_seed(0))
+    prepared = for_inference(net)
+    assert isinstance(prepared[0], WinogradConv2d)
+    assert isinstance(prepared[3], nn.Conv2d)
+    with torch.no_grad():
+        torch.testing.assert_close(prepared(images), net.eval()(images), atol=1e-5, rtol=1e-5)
+
+
+def test_convolutions_of_another_kind_stay():
+    net = nn.Sequential(nn.Conv2d(3, 256, 3, stride=2), nn.Conv2d(256, 256, 1)).half()
+    assert all(isinstance(layer, nn.Conv2d) for layer in for_inference(net))
+    assert isinstance(for_inference(nn.Sequential(nn.Conv2d(3, 256, 3).half()))[0], nn.Conv2d)
