@@ -106,6 +106,20 @@ def made(node: DictConfig, **arguments: Any) -> Any:
     return instantiate(node, _convert_="all", **arguments)
 
 
+def chosen_device(name: str) -> torch.device:
+    """Return the device of the ``device`` key.
+
+    Raises:
+        ValueError: If it is a GPU and this torch sees none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name}: torch {torch.__version__} sees no GPU; use device=cpu")
+    return device
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """End the program in one line on what the user can mend; anything else keeps its trace."""

@@ -18,10 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.benchmark_evaluation import BenchmarkScores, evaluate_benchmarks
-from experiments.config import check, made, run_checked, user_errors
+from experiments.config import check, chosen_device, made, run_checked, user_errors
 from experiments.report import write_report
 from experiments.run import begin
-from experiments.track import chosen_device
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.methods.loading import SHIPPED, load_tracker
 

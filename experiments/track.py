@@ -16,13 +16,12 @@ from typing import Any
 import cv2
 import hydra
 import numpy as np
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from callbacks.progress import FrameProgress
 from callbacks.visualisation import PALETTE, ClipWriter, DrawnBox, draw_boxes
-from experiments.config import run_checked
+from experiments.config import chosen_device, run_checked
 from experiments.video import FrameStream, open_frames
 from lightning_trackers.boxes import xywh_to_xyxy, xyxy_to_xywh
 from lightning_trackers.evaluation.tracker import (
@@ -187,20 +186,6 @@ def _shown(picture: np.ndarray) -> bool:
     """Show a frame; return False when the user pressed q."""
     cv2.imshow("tracking (q stops)", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return (cv2.waitKey(1) & 0xFF) != ord("q")
-
-
-def chosen_device(name: str) -> torch.device:
-    """Return the device of the ``device`` key.
-
-    Raises:
-        ValueError: If it is a GPU and this torch sees none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name}: torch {torch.__version__} sees no GPU; use device=cpu")
-    return device
 
 
 def friendly_argument(argument: str) -> str:

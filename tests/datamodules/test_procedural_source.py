@@ -155,7 +155,9 @@ def test_a_negative_gap_is_refused(source):
 
 
 def test_a_pair_is_drawn_even_where_no_target_is_ever_in_clear_view(monkeypatch):
-    monkeypatch.setattr(source_module, "_clear_time", lambda rng, scene, low, high, wanted: (low, False))
+    monkeypatch.setattr(
+        source_module, "_clear_time", lambda rng, scene, low, high, wanted: (low, False)
+    )
     exemplar, search, name = ProceduralSource(seed=0).draw(
         np.random.default_rng(0), max_gap=10, positive=True
     )

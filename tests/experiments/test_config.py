@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from experiments.config import CONF, ConfigError, check, check_choices, made
+from experiments.config import CONF, ConfigError, check, check_choices, chosen_device, made
 
 EXPS = sorted(p.stem for p in (CONF / "exp").glob("*.yaml"))
 PROFILES = ["laptop", "overnight", "paper"]
@@ -150,3 +150,10 @@ def test_machine_paths_live_in_paths_alone():
 def test_lists_reach_constructors_as_plain_values():
     cfg = OmegaConf.create({"_target_": "builtins.dict", "a": [1, 2]})
     assert type(made(cfg)["a"]) is list
+
+
+def test_device_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert chosen_device("auto").type == "cpu"
+    with pytest.raises(ValueError, match="sees no GPU; use device=cpu"):
+        chosen_device("cuda")

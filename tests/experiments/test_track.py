@@ -14,7 +14,6 @@ from hydra import compose, initialize_config_dir
 from experiments import track as track_module
 from experiments.track import (
     check_display,
-    chosen_device,
     friendly_argument,
     parsed_box,
     track,
@@ -178,13 +177,6 @@ def test_every_exp_composes(exp):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("track", overrides=[f"+exp={exp}", "video=a.mp4", "box=select"])
     assert config.module.tracker._target_.startswith("lightning_trackers.methods.")
-
-
-def test_device_that_is_not_there(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert chosen_device("auto").type == "cpu"
-    with pytest.raises(ValueError, match="sees no GPU; use device=cpu"):
-        chosen_device("cuda")
 
 
 # --- the command itself --------------------------------------------------------------------------

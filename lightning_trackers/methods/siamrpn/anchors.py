@@ -5,7 +5,7 @@ Section 3.2 and 3.3 (Eq. 5, 11, 12).
 """
 
 from collections.abc import Sequence
-from math import sqrt
+from math import log, sqrt
 
 import torch
 from torch import Tensor
@@ -62,7 +62,11 @@ def encode(boxes_cxcywh: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 
 
 def decode(box_deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
-    """Return the boxes that offsets make of anchors, ``boxes_cxcywh``, shape ``(..., 4)``."""
+    """Return the boxes that offsets make of anchors, ``boxes_cxcywh``, shape ``(..., 4)``.
+
+    A side is at most 64 times the anchor's, so that the exponential of an untrained network's answer
+    stays finite.
+    """
     centre = box_deltas[..., :2] * anchors_cxcywh[..., 2:] + anchors_cxcywh[..., :2]
-    size = torch.exp(box_deltas[..., 2:]) * anchors_cxcywh[..., 2:]
+    size = torch.exp(box_deltas[..., 2:].clamp(max=log(64))) * anchors_cxcywh[..., 2:]
     return torch.cat([centre, size], dim=-1)

@@ -44,6 +44,11 @@ def test_decode_undoes_encode():
     torch.testing.assert_close(decode(encode(boxes, anchors), anchors), boxes)
 
 
+def test_decode_stays_finite_for_an_untrained_network():
+    box = decode(torch.tensor([0.0, 0, 500, -500]), torch.tensor([10.0, 5, 12, 4]))
+    assert box.tolist() == pytest.approx([10, 5, 64 * 12, 0])
+
+
 def test_encode_by_hand():
     # Centre 6 px right of an anchor 12 wide: 0.5; twice as high: log 2.
     offsets = encode(torch.tensor([16.0, 5, 12, 8]), torch.tensor([10.0, 5, 12, 4]))
