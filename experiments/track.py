@@ -6,7 +6,9 @@ python -m experiments.track video=clip.mp4 box=10,20,64,48
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -88,6 +90,7 @@ def track(
         (out / "times.txt").open("w", encoding="utf-8", buffering=1) as times_file,
         ClipWriter(out / "annotated.mp4", stream.fps) as clip,
         FrameProgress(stream.name, total) as progress,
+        _BetweenFrames() as interrupt,
     ):
         try:
             for frame, prediction, time_s in _predictions(
@@ -106,6 +109,7 @@ def track(
                 progress.advance()
                 spent_s += time_s if count else 0.0
                 count += 1
+                interrupt.check()
                 if show and not _shown(picture):
                     break
         except KeyboardInterrupt:
@@ -115,6 +119,36 @@ def track(
     rate = f", {(count - 1) / spent_s:.1f} frames/s in the tracker" if spent_s else ""
     log.info("%s: %d frames tracked%s; results in %s", stream.name, count, rate, out)
     return count
+
+
+class _BetweenFrames:
+    """Holds Ctrl-C back until a frame is written to all files; a second Ctrl-C acts at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._previous: Any = None
+
+    def __enter__(self) -> "_BetweenFrames":
+        if threading.current_thread() is threading.main_thread():  # others get no signals
+            self._previous = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def check(self) -> None:
+        """Act on a Ctrl-C that came meanwhile.
+
+        Raises:
+            KeyboardInterrupt: If one came.
+        """
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _note(self, *_: object) -> None:
+        self.check()
+        self._asked = True
 
 
 def _predictions(
