@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lightning_trackers.batches import PairBatch
-from lightning_trackers.evaluation.tracker import Tracker
+from lightning_trackers.crops import crop, exemplar_window, mean_colour
+from lightning_trackers.evaluation.tracker import Tracker, checked_frame, checked_start_box
 from lightning_trackers.ops.winograd import WinogradConv2d, is_plain
 from lightning_trackers.training import Optimisation
 
@@ -40,6 +41,31 @@ def to_images(crops: Sequence[np.ndarray], like: Tensor) -> Tensor:
     """
     stacked = torch.from_numpy(np.stack(crops)).to(like.device)  # (B, S, S, 3)
     return normalise(stacked.permute(0, 3, 1, 2), like.dtype)  # (B, 3, S, S)
+
+
+def exemplar_images(
+    frame: np.ndarray, box_xyxy: np.ndarray, size: int, context_amount: float, like: Tensor
+) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Look at a target for the first time.
+
+    Args:
+        frame: First frame, uint8 RGB ``(H, W, 3)``.
+        box_xyxy: The target in it, ``(4,)``, px.
+        size: Side of the exemplar crop, px.
+        context_amount: Margin around the target, relative to width plus height.
+        like: A tensor on the network's device and of its type.
+
+    Returns:
+        The checked box, float64 ``(4,)``; the colour outside the frame, ``(3,)``; and the exemplar
+        crop as a batch of one, ``(1, 3, size, size)``.
+
+    Raises:
+        ValueError: If a tracker cannot start from this frame and box.
+    """
+    box = checked_start_box(box_xyxy, checked_frame(frame).shape[:2]).astype(np.float64)
+    fill = mean_colour(frame)
+    window = exemplar_window(box, size, context_amount)
+    return box, fill, to_images([crop(frame, window, fill)], like)
 
 
 def cosine_window(size: int) -> Tensor:

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_trackers.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from lightning_trackers.crops import Window, crop, exemplar_window, mean_colour, search_window
-from lightning_trackers.evaluation.tracker import Prediction, checked_frame, checked_start_box
+from lightning_trackers.crops import Window, crop, search_window
+from lightning_trackers.evaluation.tracker import Prediction, checked_frame
 from lightning_trackers.methods.siamfc.network import SiamFC
-from lightning_trackers.siamese import cosine_window, to_images
+from lightning_trackers.siamese import cosine_window, exemplar_images, to_images
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,9 @@ class SiamFCTracker:
     @torch.inference_mode()
     def start(self, frame: np.ndarray, box_xyxy: np.ndarray) -> SiamFCState:
         """Begin to follow a target; see :class:`Tracker`."""
-        box = checked_start_box(box_xyxy, checked_frame(frame).shape[:2]).astype(np.float64)
-        fill = mean_colour(frame)
-        window = exemplar_window(box, self.settings.exemplar_size, self.settings.context_amount)
-        images = to_images([crop(frame, window, fill)], self._like)
+        box, fill, images = exemplar_images(
+            frame, box_xyxy, self.settings.exemplar_size, self.settings.context_amount, self._like
+        )
         return SiamFCState(box, box[2:] - box[:2], self.network.exemplar(images), fill)
 
     @torch.inference_mode()

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from lightning_trackers.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from lightning_trackers.crops import Window, crop, exemplar_window, mean_colour, search_window
-from lightning_trackers.evaluation.tracker import Prediction, checked_frame, checked_start_box
+from lightning_trackers.crops import Window, crop, search_window
+from lightning_trackers.evaluation.tracker import Prediction, checked_frame
 from lightning_trackers.heads import Kernels
 from lightning_trackers.methods.siamrpn.anchors import decode
 from lightning_trackers.methods.siamrpn.network import SiamRPN
-from lightning_trackers.siamese import cosine_window, to_images
+from lightning_trackers.siamese import cosine_window, exemplar_images, to_images
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,9 @@ class SiamRPNTracker:
     @torch.inference_mode()
     def start(self, frame: np.ndarray, box_xyxy: np.ndarray) -> SiamRPNState:
         """Begin to follow a target; see :class:`Tracker`."""
-        box = checked_start_box(box_xyxy, checked_frame(frame).shape[:2]).astype(np.float64)
-        fill = mean_colour(frame)
-        window = exemplar_window(box, self.settings.exemplar_size, self.settings.context_amount)
-        images = to_images([crop(frame, window, fill)], self._like)
+        box, fill, images = exemplar_images(
+            frame, box_xyxy, self.settings.exemplar_size, self.settings.context_amount, self._like
+        )
         return SiamRPNState(box, self.network.exemplar(images), fill)
 
     @torch.inference_mode()
