@@ -154,6 +154,18 @@ def test_the_command_trains_evaluates_and_reports(tmp_path):
     assert not any("NaN" in r for r in rows)
 
 
+def test_the_same_command_trains_siamfc(tmp_path):
+    swapped = ["+exp=siamfc_sl" if a == "+exp=siamrpn_sl" else a for a in COMMAND]
+    settings = ["trainer.max_epochs=1", "datamodule.pairs_per_epoch=8", f"run_dir={tmp_path}"]
+    done = subprocess.run(
+        [*swapped, *settings, "evaluation.references=false"],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    [row] = (tmp_path / "scores.csv").read_text().splitlines()[1:]
+    assert row.startswith("procedural_test,siamfc_sl,2,")
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(tmp_path):
     arguments = ["trainer.max_epochs=3", "datamodule.pairs_per_epoch=64", f"run_dir={tmp_path}"]
