@@ -145,11 +145,11 @@ class _Lane(Generic[State]):
         frame = self.next_frame()
         start = perf_counter()
         try:
-            self.state = tracker.start(frame, sequence.boxes_xyxy[0].astype(np.float32))
+            self.state = tracker.start(frame, sequence.start_xyxy.astype(np.float32))
         except ValueError as error:
             raise ValueError(f"{self._where(0)}: {error}") from error
         time_s = perf_counter() - start
-        self._keep(sequence.boxes_xyxy[0], 1.0, time_s)
+        self._keep(sequence.start_xyxy, 1.0, time_s)
 
     @property
     def is_complete(self) -> bool:

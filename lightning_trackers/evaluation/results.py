@@ -58,10 +58,10 @@ class ResultStore:
         if not (boxes_file.exists() and times_file.exists() and scores_file.exists()):
             return None
         boxes_xyxy = read_boxes(boxes_file, len(sequence))
-        first = sequence.boxes_xyxy[0]
+        first = sequence.start_xyxy
         if not np.allclose(boxes_xyxy[0], first, rtol=0, atol=1e-3):
             raise ValueError(
-                f"{boxes_file}, line 1: expected the first ground-truth box of {sequence.name}, "
+                f"{boxes_file}, line 1: expected the box that {sequence.name} starts from, "
                 f"x1 y1 x2 y2 = {first.tolist()} (0-based), got {boxes_xyxy[0].tolist()}. The "
                 "result belongs to other annotations: choose another output folder, or overwrite"
             )
