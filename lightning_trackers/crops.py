@@ -121,16 +121,19 @@ def crop(frame: np.ndarray, window: Window, fill: np.ndarray | None = None) -> n
     Returns:
         Crop, uint8, shape ``(size, size, 3)``.
     """
-    if fill is None:
-        fill = mean_colour(frame)
     step = 1.0 / window.scale  # frame px per crop px
     shrink = max(1, int(step))
     # Only the part of the frame under the window is touched, wider by what interpolation reaches:
     # a pixel before it, and one more block of pixels behind it.
     left, top = window.cx - window.side / 2, window.cy - window.side / 2
-    x1, y1 = max(0, int(np.floor(left)) - 1), max(0, int(np.floor(top)) - 1)
-    x2 = min(frame.shape[1], int(np.ceil(left + window.side)) + shrink)
-    y2 = min(frame.shape[0], int(np.ceil(top + window.side)) + shrink)
+    x1, y1 = int(np.floor(left)) - 1, int(np.floor(top)) - 1
+    x2 = int(np.ceil(left + window.side)) + shrink
+    y2 = int(np.ceil(top + window.side)) + shrink
+    height, width = frame.shape[:2]
+    if fill is None:  # the mean takes a look at every pixel, so only where it can show
+        inside = x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height
+        fill = np.zeros(3) if inside else mean_colour(frame)
+    x1, y1, x2, y2 = max(0, x1), max(0, y1), min(width, x2), min(height, y2)
     if x1 >= x2 or y1 >= y2:
         return np.full((window.size, window.size, 3), np.rint(fill), dtype=np.uint8)
     patch = frame[y1:y2, x1:x2]
