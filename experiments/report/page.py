@@ -183,7 +183,7 @@ def training_curves(output_dir: Path) -> dict[str, dict[str, list[tuple[int, flo
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
