@@ -10,9 +10,11 @@ boxes lie in one contiguous float32 array, sorted by track, and the list's offse
 begins: reading a track makes views and copies nothing.
 """
 
+import json
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from lightning_trackers.files import atomic_file
 
 _VERSION = b"1"
 _VERSION_KEY, _ORIGIN_KEY = b"lightning_trackers.track_index", b"lightning_trackers.origin"
+_SKIPPED_KEY = b"lightning_trackers.skipped"
 _NAMES = ("video", "track", "category")
 _DTYPES = {
     "frames": np.int32,
@@ -62,6 +65,21 @@ class Track:
         return len(self.frames)
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """Entries of a dataset that were left out for one reason.
+
+    Args:
+        reason: What is wrong with them.
+        count: How many there are.
+        example: The first of them: file and value.
+    """
+
+    reason: str
+    count: int
+    example: str
+
+
 class TrackIndex:
     """All tracks of a source, memory-mapped and read-only.
 
@@ -94,6 +112,7 @@ class TrackIndex:
                 f"{metadata.get(_VERSION_KEY)!r}; remove the file and prepare its source again"
             )
         self.origin: str = metadata.get(_ORIGIN_KEY, b"").decode()
+        self.skipped = tuple(Skipped(*s) for s in json.loads(metadata.get(_SKIPPED_KEY, b"[]")))
         self._videos, self._tracks, self._categories = (batch.column(n) for n in _NAMES)
         boxes = batch.column("boxes")
         self._offsets: np.ndarray = boxes.offsets.to_numpy()
@@ -111,7 +130,13 @@ class TrackIndex:
         return cls(path)
 
     @classmethod
-    def write(cls, path: str | Path, tracks: Iterable[Track], origin: str = "") -> "TrackIndex":
+    def write(
+        cls,
+        path: str | Path,
+        tracks: Iterable[Track],
+        origin: str = "",
+        skipped: Iterable[Skipped] = (),
+    ) -> "TrackIndex":
         """Write an index, whole or not at all, and map it.
 
         Args:
@@ -119,6 +144,8 @@ class TrackIndex:
             tracks: What to write, in any order, e.g. a generator.
             origin: What the tracks were read from, kept as :attr:`origin` so that a reader can
                 tell whether an index is still up to date.
+            skipped: What a reader left out, kept as :attr:`skipped`; asked for after the last
+                track, so that a generator of tracks may fill it.
 
         Raises:
             ValueError: If there is no track, or one cannot be trained on: frames not increasing,
@@ -128,7 +155,7 @@ class TrackIndex:
         rows = _Rows()
         for track in tracks:
             rows.append(track)
-        batch = rows.batch(path, origin)
+        batch = rows.batch(path, origin, [astuple(s) for s in skipped])
         with atomic_file(Path(path)) as temporary:  # noqa: SIM117  # the writer closes first
             with pa.ipc.new_file(str(temporary), batch.schema) as writer:
                 writer.write_batch(batch)
@@ -151,6 +178,32 @@ class TrackIndex:
     def video_ids(self) -> np.ndarray:
         """A number for the video of each track, int32 ``(len(index),)``."""
         return np.asarray(self._videos.indices.to_numpy())
+
+    @property
+    def category_ids(self) -> np.ndarray:
+        """The place of each track's category in :attr:`categories`, int32 ``(len(index),)``."""
+        return np.asarray(self._categories.indices.to_numpy())
+
+    @property
+    def categories(self) -> list[str]:
+        """Names of the categories."""
+        names: list[str] = self._categories.dictionary.to_pylist()
+        return names
+
+    def tracks_of_category(self, category_id: int) -> np.ndarray:
+        """Return the numbers of all tracks of a category, increasing, int32 ``(N,)``."""
+        order, starts = self._by_category
+        return order[starts[category_id] : starts[category_id + 1]]
+
+    @cached_property
+    def _by_category(self) -> tuple[np.ndarray, np.ndarray]:
+        ids = self.category_ids
+        order = np.argsort(ids, kind="stable").astype(np.int32)
+        return order, np.searchsorted(ids[order], np.arange(len(self.categories) + 1))
+
+    def video(self, i: int) -> str:
+        """Return the name of a track's video."""
+        return str(self._videos[i].as_py())
 
     def track(self, i: int) -> Track:
         """Return one track; its arrays are read-only views of the file."""
@@ -197,7 +250,9 @@ class _Rows:
             column += values[name].tobytes()
         self._offsets.append(self._offsets[-1] + len(values["frames"]))
 
-    def batch(self, path: str | Path, origin: str) -> pa.RecordBatch:
+    def batch(
+        self, path: str | Path, origin: str, skipped: list[tuple[str, int, str]]
+    ) -> pa.RecordBatch:
         if len(self._offsets) == 1:
             raise ValueError(f"{path}: expected at least one track to write, got none")
         flat = {n: pa.array(np.frombuffer(c, _DTYPES[n])) for n, c in self._columns.items()}
@@ -219,7 +274,13 @@ class _Rows:
         ]
         columns.append(pa.ListArray.from_arrays(np.frombuffer(self._offsets, np.int32), frames))
         batch = pa.RecordBatch.from_arrays(columns, [*_NAMES, "boxes"])
-        return batch.replace_schema_metadata({_VERSION_KEY: _VERSION, _ORIGIN_KEY: origin.encode()})
+        return batch.replace_schema_metadata(
+            {
+                _VERSION_KEY: _VERSION,
+                _ORIGIN_KEY: origin.encode(),
+                _SKIPPED_KEY: json.dumps(skipped).encode(),  # escapes what is not ASCII
+            }
+        )
 
 
 def _check(track: Track, values: dict[str, np.ndarray]) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 from datamodules.frames import FileView
 from datamodules.tracks import Track, TrackIndex
 
+_TRIES = 8
+"""Draws before all tracks of a category are looked at, which for a large one takes longer."""
+
 
 class TrackSource:
     """Draws pairs of views from tracks; every track is equally likely.
@@ -17,12 +20,27 @@ class TrackSource:
         index: The annotations.
         frame_path: The rule for a frame's path, from video name and frame number. Workers receive
             it by pickling, so it is a function or an object that pickles small.
+        same_category: Share of the negative pairs whose other target is of the same category
+            (Zhu et al., Distractor-aware Siamese Networks, ECCV 2018, Section 3.2). Where no other
+            video shows that category, any other video serves.
+
+    Raises:
+        ValueError: If the share is not in [0, 1].
     """
 
     def __init__(
-        self, name: str, index: TrackIndex, frame_path: Callable[[str, int], Path]
+        self,
+        name: str,
+        index: TrackIndex,
+        frame_path: Callable[[str, int], Path],
+        same_category: float = 0.0,
     ) -> None:
+        if not 0 <= same_category <= 1:
+            raise ValueError(
+                f"source {name}: expected same_category in [0, 1], got {same_category}"
+            )
         self.name = name
+        self.same_category = same_category
         self.index = index
         self.frame_path = frame_path
         self._has_two_videos = bool((index.video_ids != index.video_ids[0]).any())
@@ -72,12 +90,22 @@ class TrackSource:
         return FileView(path, track.boxes_xyxy[row])
 
     def _other_video(self, rng: np.random.Generator, i: int) -> int:
+        """Draw a track of another video, each equally likely."""
         if not self._has_two_videos:
             raise ValueError(
                 f"source {self.name}: expected at least two videos to draw negative pairs from, "
                 f"got one ({self.index.path}); set the share of negative pairs to 0"
             )
         videos = self.index.video_ids
+        # The short-circuit keeps the draws of a source without this wish as they are.
+        if self.same_category > 0 and rng.random() < self.same_category:
+            peers = self.index.tracks_of_category(int(self.index.category_ids[i]))
+            for j in rng.choice(peers, size=_TRIES):
+                if videos[j] != videos[i]:
+                    return int(j)
+            others = peers[videos[peers] != videos[i]]
+            if len(others):
+                return int(rng.choice(others))
         while True:
             j = int(rng.integers(len(self.index)))
             if videos[j] != videos[i]:
