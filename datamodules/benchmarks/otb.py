@@ -1,4 +1,4 @@
-"""Sequences in the layout of OTB-2013, OTB-50 and OTB-2015; a user's own folders work as well.
+"""OTB-2013, OTB-50, OTB-2015, and a user's own sequences in their layout.
 
 ::
 
@@ -11,18 +11,38 @@ Source: Wu, Lim, Yang, Object Tracking Benchmark, TPAMI 2015, and its MATLAB too
 (``configSeqs``, ``initOmit``); names of split folders as in its Python version (``Jogging-1``).
 """
 
-import difflib
-import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from datamodules.benchmarks.otb_sequences import ATTRIBUTES, MATLAB_DIFFERENCES, VERSIONS
+from datamodules.benchmarks.reading import (
+    OTB_ATTRIBUTES,
+    assembled,
+    check_complete,
+    check_start,
+    is_valid,
+    read_annotation,
+    read_attributes,
+    to_xyxy,
+)
+from datamodules.errors import DatasetError
 from datamodules.frames import FrameFiles, image_files
-from lightning_trackers.boxes import xywh_to_xyxy
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
+
+__all__ = [
+    "AnnotatedFolder",
+    "find_annotated_folders",
+    "is_valid",
+    "otb_benchmark",
+    "otb_layout_benchmark",
+    "read_annotation",
+    "to_xyxy",
+]
 
 ANNOTATED_IMAGES = {
     "David": (300, 770),
@@ -43,7 +63,7 @@ LAYOUT = """expected layout:
   <root>/<Sequence>/img/0001.jpg, 0002.jpg, ...
   <root>/<Sequence>/groundtruth_rect.txt   (x,y,w,h per frame, 1-based)"""
 
-_ONE_BASED = np.array([1.0, 1.0, 0.0, 0.0])
+_OTHER_SPELLINGS = {"human4": "human42"}  # the one target of Human4 that counts is its second
 
 
 @dataclass(frozen=True)
@@ -75,12 +95,14 @@ class AnnotatedFolder:
             ValueError: If a line is not a box, or frames and lines do not belong together.
         """
         boxes_xywh = read_annotation(self.annotation)
+        if not self.image_folder.is_dir():
+            raise DatasetError(f"{self.image_folder}: missing; {LAYOUT}")
         images = image_files(self.image_folder)
-        if len(images) != len(boxes_xywh) and self.folder.name in ANNOTATED_IMAGES:
-            first, last = ANNOTATED_IMAGES[self.folder.name]
+        if len(images) != len(boxes_xywh) and self.name in ANNOTATED_IMAGES:
+            first, last = ANNOTATED_IMAGES[self.name]
             images = [f for f in images if first <= _image_number(f) <= last]
         if len(images) != len(boxes_xywh):
-            raise ValueError(
+            raise DatasetError(
                 f"sequence {self.name}: expected one line per image, got {len(images)} images in "
                 f"{self.image_folder} and {len(boxes_xywh)} lines in {self.annotation}"
             )
@@ -108,18 +130,61 @@ def otb_layout_benchmark(
         FileNotFoundError: If the root, or a part of the expected layout, is missing.
         ValueError: If a file is not as expected, or a sequence name is unknown.
     """
-    if max_frames is not None and max_frames < 1:
-        raise ValueError(f"max_frames: expected at least 1, got {max_frames}")
-    folders = {found.name: found for found in find_annotated_folders(root)}
-    names = list(folders) if sequences is None else list(sequences)
-    for wanted in names:
-        if wanted not in folders:
-            near = difflib.get_close_matches(wanted, folders, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"sequence {wanted!r}: not in {root}, which holds {len(folders)}; nearest name: "
-                f"{near!r}"
-            )
-    return Benchmark(name, [_sequence(folders[n], max_frames) for n in names])
+    readers = {f.name: partial(_sequence, f) for f in find_annotated_folders(root)}
+    return assembled(name, Path(root), readers, sequences, max_frames)
+
+
+def otb_benchmark(
+    root: str | Path,
+    version: str | int = "2015",
+    name: str | None = None,
+    sequences: Sequence[str] | None = None,
+    max_frames: int | None = None,
+    matlab_attributes: bool = False,
+) -> Benchmark:
+    """Read OTB-2013 (51 sequences), OTB-50 (50) or OTB-2015 (100) under the OTB rule.
+
+    One root may hold them all. Folder names are compared without regard to case, dots, dashes and
+    underscores; sequences bear the names of the benchmark's lists.
+
+    Args:
+        root: Folder of the sequence folders.
+        version: ``2013``, ``50`` or ``2015``.
+        name: Name of the benchmark in log keys and result folders; ``otb<version>`` by default.
+        sequences: Names of the sequences to take; all by default, and then all must be there.
+        max_frames: Use at most so many frames of each, from its first.
+        matlab_attributes: Take the attributes from the MATLAB toolkit's rows, which differ from the
+            benchmark's lists in 14 sequences.
+
+    Raises:
+        FileNotFoundError: If the root is missing.
+        ValueError: If a sequence is missing, a file is not as expected, or an option is unknown.
+    """
+    if str(version) not in VERSIONS:
+        raise ValueError(f"version: expected one of {', '.join(VERSIONS)}, got {version!r}")
+    name = name or f"otb{version}"
+    root = _existing(Path(root))
+    if other := next(root.glob("*/*_gt.txt"), None):
+        raise DatasetError(
+            f"{other}: {root} is in the layout of Temple-Color 128, whose sequences of the same "
+            "names have other lengths; read it with benchmark=tc128"
+        )
+    official = {_key(n): n for n in VERSIONS[str(version)]}
+    folders = {
+        official[_key(f.name)]: f
+        for f in _targets(sorted(root.iterdir()))
+        if _key(f.name) in official
+    }
+    if sequences is None:
+        check_complete(name, root, VERSIONS[str(version)], list(folders))
+    readers = {}
+    for n in VERSIONS[str(version)]:
+        if n in folders:
+            attributes = ATTRIBUTES[n]
+            if matlab_attributes:
+                attributes ^= MATLAB_DIFFERENCES.get(n, frozenset())
+            readers[n] = partial(_sequence, replace(folders[n], name=n), attributes=attributes)
+    return assembled(name, root, readers, sequences, max_frames)
 
 
 def find_annotated_folders(root: str | Path) -> list[AnnotatedFolder]:
@@ -130,20 +195,14 @@ def find_annotated_folders(root: str | Path) -> list[AnnotatedFolder]:
     Raises:
         FileNotFoundError: If the root or a part of the expected layout is missing.
     """
-    root = Path(root)
-    if not root.is_dir():
-        missing = next(p for p in [*reversed(root.parents), root] if not p.is_dir())
-        raise FileNotFoundError(f"{missing}: no such folder (wanted {root}); {LAYOUT}")
+    root = _existing(Path(root))
     found = []
     for folder in sorted(f for f in root.iterdir() if f.is_dir()):
-        annotations = _annotation_files(folder)
-        has_images = (folder / "img").is_dir()
-        if not annotations and not has_images:
-            continue
-        if not annotations or not has_images:
+        targets, has_images = _targets([folder]), (folder / "img").is_dir()
+        if bool(targets) != has_images:
             missing = folder / ("groundtruth_rect.txt" if has_images else "img")
             raise FileNotFoundError(f"{missing}: missing; {LAYOUT}")
-        found += [AnnotatedFolder(folder.name + s, folder, f) for s, f in annotations.items()]
+        found += targets
     if len({f.name for f in found}) < len(found):
         files = {f.name: [str(g.annotation) for g in found if g.name == f.name] for f in found}
         repeated = {name: same for name, same in files.items() if len(same) > 1}
@@ -156,55 +215,35 @@ def find_annotated_folders(root: str | Path) -> list[AnnotatedFolder]:
     return found
 
 
-def read_annotation(file: Path) -> np.ndarray:
-    """Return the boxes of a ground-truth file as they stand there, xywh, float64 ``(T, 4)``.
-
-    Commas, tabs and blanks separate, also mixed; ``NaN`` marks an absent target.
-
-    Raises:
-        ValueError: If the file is empty or a line is not four numbers.
-    """
-    lines = file.read_text(encoding="utf-8").rstrip().splitlines()
-    boxes = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            box = [float(value) for value in re.split(r"[,\s]+", line.strip())]
-        except ValueError:
-            box = []
-        if len(box) != 4 or any(math.isinf(value) for value in box):
-            raise ValueError(f"{file}, line {number}: expected four numbers x,y,w,h, got {line!r}")
-        boxes.append(box)
-    if not boxes:
-        raise ValueError(f"{file}: expected one line x,y,w,h per frame, got an empty file")
-    return np.array(boxes)
+def _existing(root: Path) -> Path:
+    if not root.is_dir():
+        missing = next(p for p in [*reversed(root.parents), root] if not p.is_dir())
+        raise FileNotFoundError(f"{missing}: no such folder (wanted {root}); {LAYOUT}")
+    return root
 
 
-def is_valid(boxes_xywh: np.ndarray) -> np.ndarray:
-    """Return which boxes, as they stand in the file, count under the OTB rule, bool ``(T,)``."""
-    return np.asarray((boxes_xywh > 0).all(axis=1))  # NaN is not greater than 0
+def _targets(folders: Iterable[Path]) -> list[AnnotatedFolder]:
+    return [
+        AnnotatedFolder(folder.name + suffix, folder, file)
+        for folder in folders
+        for suffix, file in _annotation_files(folder).items()
+    ]
 
 
-def to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
-    """Convert boxes of the file (1-based pixels) to the project's, ``(T, 4)``."""
-    return xywh_to_xyxy(boxes_xywh - _ONE_BASED)
+def _key(name: str) -> str:
+    key = re.sub(r"[-_.]", "", name.lower())
+    return _OTHER_SPELLINGS.get(key, key)
 
 
-def _sequence(found: AnnotatedFolder, max_frames: int | None) -> TrackingSequence:
+def _sequence(found: AnnotatedFolder, attributes: frozenset[str] | None = None) -> TrackingSequence:
     images, boxes_xywh = found.read()
     skipped = NOT_EVALUATED.get((found.name, len(images)), 0)
-    last = None if max_frames is None else skipped + max_frames
-    images, boxes_xywh = images[skipped:last], boxes_xywh[skipped:last]
-    if not (np.isfinite(boxes_xywh[0]).all() and (boxes_xywh[0, 2:] > 0).all()):
-        raise ValueError(
-            f"{found.annotation}, line {skipped + 1}: expected a box of positive width and height "
-            f"to start from, got x,y,w,h = {boxes_xywh[0].tolist()}"
-        )
+    images, boxes_xywh = images[skipped:], boxes_xywh[skipped:]
+    check_start(boxes_xywh, found.annotation, skipped + 1)
+    if attributes is None:
+        attributes = read_attributes(found.folder / "attrs.txt", OTB_ATTRIBUTES)
     return TrackingSequence(
-        found.name,
-        FrameFiles(images),
-        to_xyxy(boxes_xywh),
-        is_valid(boxes_xywh),
-        _attributes(found),
+        found.name, FrameFiles(images), to_xyxy(boxes_xywh), is_valid(boxes_xywh), attributes
     )
 
 
@@ -220,13 +259,6 @@ def _annotation_files(folder: Path) -> dict[str, Path]:
             numbered[f"-{target}"] = file
     plain = folder / "groundtruth_rect.txt"
     return numbered or ({"": plain} if plain.is_file() else {})
-
-
-def _attributes(found: AnnotatedFolder) -> frozenset[str]:
-    file = found.folder / "attrs.txt"
-    if not file.is_file():
-        return frozenset()
-    return frozenset(re.findall(r"[A-Z0-9_]+", file.read_text(encoding="utf-8").upper()))
 
 
 def _image_number(file: Path) -> int:
