@@ -33,7 +33,8 @@ from datamodules.benchmarks.reading import (
 from datamodules.errors import DatasetError
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
-ATTRIBUTES = tuple("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC".split())
+ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC")
+ATTRIBUTES += ("VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
 """Order of the flags in the toolkit's ``annos/att`` files."""
 
 SEQUENCES = {"test": 280, "extension": 150}

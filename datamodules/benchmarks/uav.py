@@ -76,10 +76,9 @@ _KINDS |= {"truck": 4, "uav": 8, "wakeboard": 10, "bird": 1}
 _SIMULATED = ("car1_s", "car2_s", "car3_s", "car4_s", "person1_s", "person2_s", "person3_s")
 _FOLDERS = {f"{kind}{i}" for kind, count in _KINDS.items() for i in range(1, count + 1)}
 _UAV123 = (_FOLDERS - {folder for folder, _, _ in SEGMENTS.values()}) | {*SEGMENTS, *_SIMULATED}
-_UAV20L = set(
-    "bike1 bird1 car1 car3 car6 car8 car9 car16 group1 group2 group3 person2 person4 person5 "
-    "person7 person14 person17 person19 person20 uav1".split()
-)
+_UAV20L = {"bike1", "bird1", "car1", "car3", "car6", "car8", "car9", "car16"}
+_UAV20L |= {"group1", "group2", "group3", "person2", "person4", "person5", "person7"}
+_UAV20L |= {"person14", "person17", "person19", "person20", "uav1"}
 
 VERSIONS: dict[str, tuple[str, ...]] = {
     "UAV123": tuple(sorted(_UAV123)),
