@@ -4,17 +4,19 @@ Source: Bertinetto et al., Fully-Convolutional Siamese Networks, ECCVW 2016, Sec
 video); Zhu et al., Distractor-aware Siamese Networks, ECCV 2018, Section 3.2 (negative pairs).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.augment import CropAugmentation, Photometric
+from datamodules.frames import share_picture
+from datamodules.loading import EpochSampler, Redraws, SampleLoader, worker_options
 from lightning_trackers.batches import PairBatch
 from lightning_trackers.crops import View, Window, search_window
 
@@ -49,11 +51,22 @@ class WeightedSource:
         source: Where the pairs come from.
         weight: Share relative to the other sources.
         max_gap: Largest distance of the two frames.
+        quota: Most pairs of an epoch that come from here, over all ranks; the others are dealt out by
+            weight. None sets no limit.
+
+    Raises:
+        ValueError: If the quota is negative.
     """
 
     source: PairSource
     weight: float = 1.0
     max_gap: int = 100
+    quota: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the quota."""
+        if self.quota is not None and self.quota < 0:
+            raise ValueError(f"source: expected a quota of 0 or more pairs, got {self.quota}")
 
 
 @dataclass(frozen=True)
@@ -91,9 +104,11 @@ class PairDataset(Dataset[PairSample]):
         search: Augmentation of the search crop.
         negative_share: Share of pairs whose targets differ.
         seed: Seed of all draws.
+        epoch_length: Pairs in an epoch, within which a source's quota counts.
 
     Raises:
-        ValueError: If there is no source of positive weight, or the share is out of range.
+        ValueError: If there is no source of positive weight, the share is out of range, or the
+            quotas leave pairs without a source.
     """
 
     def __init__(
@@ -104,6 +119,7 @@ class PairDataset(Dataset[PairSample]):
         search: CropAugmentation,
         negative_share: float,
         seed: int,
+        epoch_length: int,
     ) -> None:
         weights = np.array([s.weight for s in sources.values()], dtype=float)
         if not len(weights) or (weights < 0).any() or weights.sum() <= 0:
@@ -112,22 +128,55 @@ class PairDataset(Dataset[PairSample]):
         if not 0 <= negative_share <= 1:
             raise ValueError(f"pairs: expected negative_share in [0, 1], got {negative_share}")
         self.sources = list(sources.values())
-        self.shares = weights / weights.sum()
+        self.shares = tuple(float(share) for share in weights / weights.sum())
+        self.quotas = tuple(s.quota for s in sources.values())
+        served = [q for s, q in zip(self.shares, self.quotas, strict=True) if s > 0]
+        if None not in served and sum(q or 0 for q in served) < epoch_length:
+            raise ValueError(
+                f"pairs: expected quotas of {epoch_length} pairs or more in sum, or a source without "
+                f"one, got {dict(zip(sources, self.quotas, strict=True))}"
+            )
         self.geometry = geometry
         self.exemplar = exemplar
         self.search = search
-        self.photometric = Photometric(exemplar, search)
+        self.vary_exemplar = Photometric(exemplar)
+        self.vary_search = Photometric(search)
         self.negative_share = negative_share
         self.seed = seed
+        self.epoch_length = epoch_length
+        self.redraws = [Redraws(name) for name in sources]
 
     def __getitem__(self, index: int) -> PairSample:
-        """Return pair number ``index``; any number from 0 on is one."""
+        """Return pair number ``index``; any number from 0 on is one.
+
+        A pair with a frame that cannot be read is replaced by another one of the same source.
+
+        Raises:
+            DatasetError: If a source has many such frames.
+            ValueError: If a box is not finite or has no area.
+        """
         rng = np.random.default_rng([self.seed, index])
-        chosen = self.sources[int(rng.choice(len(self.sources), p=self.shares))]
+        number = self._source_number(index, rng)
         positive = bool(rng.random() >= self.negative_share)
+        return self.redraws[number].draw(
+            lambda: self._drawn(self.sources[number], positive=positive, rng=rng)
+        )
+
+    def _source_number(self, index: int, rng: np.random.Generator) -> int:
+        if all(quota is None for quota in self.quotas):
+            return int(rng.choice(len(self.sources), p=self.shares))
+        epoch, place = divmod(index, self.epoch_length)
+        return int(_dealt(self.shares, self.quotas, self.epoch_length, self.seed, epoch)[place])
+
+    def _drawn(
+        self, chosen: WeightedSource, *, positive: bool, rng: np.random.Generator
+    ) -> PairSample:
         exemplar_view, search_view, source_id = chosen.source.draw(
             rng, max_gap=chosen.max_gap, positive=positive
         )
+        for view in (exemplar_view, search_view):
+            _check_box(view.box_xyxy, source_id)
+        share_picture(exemplar_view, search_view)
         g = self.geometry
         exemplar_window = search_window(
             exemplar_view.box_xyxy, g.exemplar_size, g.exemplar_size, g.context_amount
@@ -139,11 +188,48 @@ class PairDataset(Dataset[PairSample]):
         search = jittered(search, self.search, rng)
         box = search.to_crop(np.asarray(search_view.box_xyxy, dtype=np.float64))
         return PairSample(
-            self.photometric(exemplar_view.crop(exemplar_window), "exemplar", rng),
-            self.photometric(search_view.crop(search), "search", rng),
+            self.vary_exemplar(exemplar_view.crop(exemplar_window), rng),
+            self.vary_search(search_view.crop(search), rng),
             box.astype(np.float32),
             positive,
             source_id,
+        )
+
+
+@lru_cache(maxsize=2)
+def _dealt(
+    shares: tuple[float, ...], quotas: tuple[int | None, ...], length: int, seed: int, epoch: int
+) -> np.ndarray:
+    """Return the source of each pair of an epoch, shape ``(length,)``.
+
+    What a source was dealt above its quota, at random places, is dealt again to those without.
+    """
+    rng = np.random.default_rng([seed, epoch, length])
+    weights = np.array(shares)
+    numbers = np.arange(len(weights))
+    dealt = rng.choice(numbers, size=length, p=weights)
+    for _ in quotas:
+        surplus = [
+            rng.permutation(np.flatnonzero(dealt == i))[quota:]
+            for i, quota in enumerate(quotas)
+            if quota is not None and weights[i] > 0
+        ]
+        again = np.concatenate([np.empty(0, np.int64), *surplus])
+        if not len(again):
+            break
+        for i, quota in enumerate(quotas):
+            if quota is not None and np.count_nonzero(dealt == i) >= quota:
+                weights[i] = 0.0
+        dealt[again] = rng.choice(numbers, size=len(again), p=weights / weights.sum())
+    return dealt.astype(np.uint8 if len(weights) <= 256 else np.int64)
+
+
+def _check_box(box_xyxy: np.ndarray, source_id: str) -> None:
+    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
+    if not (np.isfinite([x1, y1, x2, y2]).all() and x1 < x2 and y1 < y2):
+        raise ValueError(
+            f"{source_id}: expected a finite box with x1 < x2 and y1 < y2, got "
+            f"{[x1, y1, x2, y2]}; prepare the source's index again"
         )
 
 
@@ -165,40 +251,12 @@ def collate(samples: list[PairSample]) -> PairBatch:
     )
 
 
-class EpochSampler(Sampler[int]):
-    """Numbers the pairs of an epoch: epoch e takes e * n to (e + 1) * n - 1, dealt out to the ranks.
-
-    Pairs are independent draws, so there is nothing to shuffle, and an epoch's pairs depend neither on
-    earlier epochs nor on the number of workers.
-
-    Args:
-        length: Pairs per epoch over all ranks.
-        rank: This process.
-        world_size: Number of processes.
-    """
-
-    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
-        self.length = length
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the pairs of this rank in an epoch, the same for every rank."""
-        return self.length // self.world_size
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield this rank's pair numbers."""
-        first = self.epoch * self.length + self.rank
-        return iter(range(first, first + len(self) * self.world_size, self.world_size))
-
-
 class PairDataModule(pl.LightningDataModule):
     """Serves training pairs drawn anew every epoch and validation pairs that never change.
+
+    A pair depends on its number and the seed alone: it is the same for any number of workers, ranks of
+    one run get different pairs, and a run that is resumed in the middle of an epoch goes on with the
+    next pair.
 
     Args:
         train_sources: Training sources by name.
@@ -212,6 +270,8 @@ class PairDataModule(pl.LightningDataModule):
         batch_size: Pairs per batch and device.
         num_workers: Processes that draw pairs, per device.
         seed: Seed of all draws.
+        multiprocessing_context: How workers are started: ``fork``, ``spawn`` or ``forkserver``; the
+            system's way by default.
 
     Raises:
         ValueError: If an epoch is shorter than a batch, or there are no validation pairs.
@@ -230,6 +290,7 @@ class PairDataModule(pl.LightningDataModule):
         batch_size: int = 32,
         num_workers: int = 0,
         seed: int = 0,
+        multiprocessing_context: str | None = None,
     ) -> None:
         super().__init__()
         if pairs_per_epoch < batch_size:
@@ -243,46 +304,38 @@ class PairDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.pairs_per_epoch = pairs_per_epoch
         self.val_pairs = val_pairs
+        self.multiprocessing_context = multiprocessing_context
         self.train_pairs = PairDataset(
-            train_sources, geometry, exemplar, search, negative_share, seed
+            train_sources, geometry, exemplar, search, negative_share, seed, pairs_per_epoch
         )
         # Validation looks at pairs as training does, but without negative ones and from its own seed.
-        self.val_dataset = PairDataset(val_sources, geometry, exemplar, search, 0.0, seed + 1)
+        self.val_dataset = PairDataset(
+            val_sources, geometry, exemplar, search, 0.0, seed + 1, val_pairs
+        )
 
     def train_dataloader(self) -> DataLoader[PairSample]:
-        """Return the training pairs of this rank."""
-        sampler = EpochSampler(self.pairs_per_epoch, *self._rank())
-        return self._loader(self.train_pairs, sampler, drop_last=True)
+        """Return the training pairs of this rank; the loader's state is kept in checkpoints."""
+        return SampleLoader(
+            self.train_pairs,
+            EpochSampler(self.pairs_per_epoch, *self._rank()),
+            self.batch_size,
+            collate,
+            self.num_workers,
+            self.multiprocessing_context,
+        )
 
     def val_dataloader(self) -> DataLoader[PairSample]:
         """Return the validation pairs of this rank."""
         rank, world_size = self._rank()
-        return self._loader(
-            self.val_dataset, range(rank, self.val_pairs, world_size), drop_last=False
+        return DataLoader(
+            self.val_dataset,
+            batch_size=self.batch_size,
+            sampler=range(rank, self.val_pairs, world_size),
+            collate_fn=collate,
+            **worker_options(self.num_workers, self.multiprocessing_context),
         )
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
-
-    def _loader(
-        self, dataset: PairDataset, sampler: Iterable[int], *, drop_last: bool
-    ) -> DataLoader[PairSample]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            drop_last=drop_last,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_single_threaded,
-        )
-
-
-def _single_threaded(_: int) -> None:
-    """Keep OpenCV from starting a thread per core in every worker."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

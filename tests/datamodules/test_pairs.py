@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from datamodules.augment import CropAugmentation
+from datamodules.loading import EpochSampler
 from datamodules.pairs import (
-    EpochSampler,
     PairDataModule,
     PairDataset,
     PairGeometry,
@@ -45,9 +45,11 @@ class SquareSource:
         return view, view, f"{self.name}/{max_gap}/{positive}/{dx},{dy}"
 
 
-def dataset(sources=None, exemplar=PLAIN, search=PLAIN, negative_share=0.0, seed=0):
+def dataset(
+    sources=None, exemplar=PLAIN, search=PLAIN, negative_share=0.0, seed=0, epoch_length=24
+):
     chosen = sources or {"a": WeightedSource(SquareSource("a"))}
-    return PairDataset(chosen, PairGeometry(), exemplar, search, negative_share, seed)
+    return PairDataset(chosen, PairGeometry(), exemplar, search, negative_share, seed, epoch_length)
 
 
 def module(**options):
