@@ -26,7 +26,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import webdataset
+import webdataset  # type: ignore[import-untyped]
 
 from callbacks.progress import FrameProgress
 from datamodules.errors import DatasetError

@@ -7,7 +7,7 @@ video); Zhu et al., Distractor-aware Siamese Networks, ECCV 2018, Section 3.2 (n
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -43,6 +43,28 @@ class PairSource(Protocol):
         ...
 
 
+@runtime_checkable
+class NumberedSource(Protocol):
+    """A source whose pairs depend on their number too, such as shards that are used in turn."""
+
+    name: str
+
+    def at(self, number: int) -> PairSource:
+        """Return the source of pair ``number``."""
+        ...
+
+
+@runtime_checkable
+class StreamedSource(Protocol):
+    """A source of which only a part is at hand at a time, chosen by the pair's number."""
+
+    name: str
+
+    def at(self, number: int) -> PairSource:
+        """Return the part that pair ``number`` comes from."""
+        ...
+
+
 @dataclass(frozen=True)
 class WeightedSource:
     """A source's share of the pairs.
@@ -58,7 +80,7 @@ class WeightedSource:
         ValueError: If the quota is negative.
     """
 
-    source: PairSource
+    source: PairSource | NumberedSource
     weight: float = 1.0
     max_gap: int = 100
     quota: int | None = None
@@ -159,7 +181,7 @@ class PairDataset(Dataset[PairSample]):
         number = self._source_number(index, rng)
         positive = bool(rng.random() >= self.negative_share)
         return self.redraws[number].draw(
-            lambda: self._drawn(self.sources[number], positive=positive, rng=rng)
+            lambda: self._drawn(self.sources[number], index, positive=positive, rng=rng)
         )
 
     def _source_number(self, index: int, rng: np.random.Generator) -> int:
@@ -169,9 +191,12 @@ class PairDataset(Dataset[PairSample]):
         return int(_dealt(self.shares, self.quotas, self.epoch_length, self.seed, epoch)[place])
 
     def _drawn(
-        self, chosen: WeightedSource, *, positive: bool, rng: np.random.Generator
+        self, chosen: WeightedSource, index: int, *, positive: bool, rng: np.random.Generator
     ) -> PairSample:
-        exemplar_view, search_view, source_id = chosen.source.draw(
+        source = chosen.source
+        if isinstance(source, NumberedSource):
+            source = source.at(index)
+        exemplar_view, search_view, source_id = source.draw(
             rng, max_gap=chosen.max_gap, positive=positive
         )
         for view in (exemplar_view, search_view):

@@ -29,12 +29,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
+import fsspec  # type: ignore[import-untyped]
 import numpy as np
 from filelock import FileLock
 
 from datamodules.errors import DatasetError
-from datamodules.frames import FileView, JpegView
+from datamodules.frames import JpegView
 from datamodules.sources.tracks import TrackSource
 from datamodules.tracks import Track, TrackIndex
 from lightning_trackers.files import atomic_file, write_text
@@ -301,7 +301,7 @@ class PackedSource(TrackSource):
         super().__init__(name, index, _no_frame_file, same_category)
         self.files = files
 
-    def _view(self, track: Track, row: int) -> FileView | JpegView:
+    def _view(self, track: Track, row: int) -> JpegView:
         assert isinstance(track, PackedTrack)
         position = track.positions[row]
         shard = self.files.manifest.shards[position["shard"]]

@@ -7,6 +7,7 @@ import numpy as np
 
 from datamodules.frames import FileView
 from datamodules.tracks import Track, TrackIndex
+from lightning_trackers.crops import View
 
 _TRIES = 8
 """Draws before all tracks of a category are looked at, which for a large one takes longer."""
@@ -47,7 +48,7 @@ class TrackSource:
 
     def draw(
         self, rng: np.random.Generator, *, max_gap: int, positive: bool
-    ) -> tuple[FileView, FileView, str]:
+    ) -> tuple[View, View, str]:
         """Draw an exemplar view and a search view.
 
         Args:
@@ -85,7 +86,7 @@ class TrackSource:
             search_id = f"{track.video}/{track.track}/f{track.frames[search_row]}"
         return exemplar, self._view(track, search_row), f"{pair_id}-{search_id}"
 
-    def _view(self, track: Track, row: int) -> FileView:
+    def _view(self, track: Track, row: int) -> View:
         path = self.frame_path(track.video, int(track.frames[row]))
         return FileView(path, track.boxes_xyxy[row])
 
