@@ -437,7 +437,8 @@ class _Ticker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar.console.is_terminal:
+            self._bar.stop()
 
     def advance(self, count: int) -> None:
         self._done = min(self._done + count, self._total)

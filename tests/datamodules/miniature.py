@@ -4,6 +4,7 @@ Each function writes a tree below a folder and returns the tracks that its reade
 Frames show every target as a square of its own colour on a grey that tells the frame's number.
 """
 
+import json
 from pathlib import Path
 
 import cv2
@@ -127,3 +128,147 @@ def vid(root: Path, videos=3, frames=8):
                 )
             )
     return expected
+
+
+def det(root: Path, images=3):
+    """ILSVRC DET: ``images`` in a folder of 2013, in a flat folder of 2014 and in val."""
+    root = Path(root)
+    folders = ["train/ILSVRC2013_train/n02084071", "train/ILSVRC2014_train_0000", "val"]
+    expected = []
+    for f, folder in enumerate(folders):
+        for i in range(images):
+            name = f"{folder}/ILSVRC_{f}_{i:08d}"
+            wh = (WIDTH + 4 * i, HEIGHT + 2 * i)
+            boxes = [moving_box(3 * f + i + 5 * k, 2 * k) for k in range(1 + i % 2)]
+            objects = [
+                {"name": f"n0208407{k + 1}", "box": box, "truncated": 0}
+                for k, box in enumerate(boxes)
+            ]
+            write_frame(root / "Data/DET" / f"{name}.JPEG", boxes, i, wh)
+            write_text(root / "Annotations/DET" / f"{name}.xml", voc_xml(wh, objects))
+            expected += [
+                track(name, str(k), f"n0208407{k + 1}", [0], [box], wh=wh)
+                for k, box in enumerate(boxes)
+            ]
+        # An image without objects is no mistake.
+        write_text(root / "Annotations/DET" / f"{folder}/none.xml", voc_xml((WIDTH, HEIGHT), []))
+    return expected
+
+
+def coco(root: Path, images=4, split="train2017"):
+    """COCO: ``images`` with one or two objects each and one crowd; boxes with two decimals."""
+    root = Path(root)
+    content = {"info": {}, "images": [], "annotations": [], "categories": []}
+    content["categories"] = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
+    expected = []
+    for i in range(images):
+        name = f"{10 + 7 * i:012d}.jpg"
+        content["images"].append(
+            {"id": 10 + 7 * i, "file_name": name, "width": WIDTH, "height": HEIGHT}
+        )
+        boxes = [moving_box(i + 4 * k, k) for k in range(1 + i % 2)]
+        write_frame(root / split / name, boxes, i)
+        for k, (x1, y1, x2, y2) in enumerate(boxes):
+            number = 1000 + 10 * i + k
+            x1, y1 = x1 + 0.25, y1 + 0.5
+            content["annotations"].append(
+                {
+                    "id": number,
+                    "image_id": 10 + 7 * i,
+                    "category_id": (1, 18)[k],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": 1.5,
+                    "iscrowd": 0,
+                    "segmentation": [[1, 2, 3, 4, 5, 6]],
+                }
+            )
+            expected.append(
+                track(f"{split}/{name}", str(number), ("person", "dog")[k], [0], [(x1, y1, x2, y2)])
+            )
+    crowd = dict(content["annotations"][0], id=1, iscrowd=1, segmentation={"counts": [1]})
+    content["annotations"].insert(1, crowd)
+    write_text(root / f"annotations/instances_{split}.json", json.dumps(content))
+    return expected
+
+
+def got10k(root: Path, videos=3, frames=8, split="train"):
+    """GOT-10k: the target is absent in frame 3, hidden (cover 0) in 4, half covered in 5."""
+    root = Path(root) / split
+    names = [f"GOT-10k_{split.title()}_{v + 1:06d}" for v in range(videos)]
+    write_text(root / "list.txt", "\n".join(names) + "\n")
+    expected = []
+    absence = [int(t == 2) for t in range(frames)]
+    cover = [0 if t in (2, 3) else 4 if t == 4 else 8 for t in range(frames)]
+    for v, name in enumerate(names):
+        boxes = [np.add(moving_box(v, t), [0.25, 0.5, 0.25, 0.5]) for t in range(frames)]
+        lines = [
+            f"{x1 + 1:.4f},{y1 + 1:.4f},{x2 - x1:.4f},{y2 - y1:.4f}" for x1, y1, x2, y2 in boxes
+        ]
+        write_text(root / name / "groundtruth.txt", "\n".join(lines) + "\n")
+        for part, flags in (("absence", absence), ("cover", cover), ("cut_by_image", absence)):
+            write_text(root / name / f"{part}.label", "\n".join(map(str, flags)) + "\n")
+        category = ("bear", "cart")[v % 2]
+        write_text(
+            root / name / "meta_info.ini",
+            f"[METAINFO]\nurl: https://example.org/%20{v}\nanno_fps: 10Hz\n"
+            f"object_class: {category}\nresolution: ({WIDTH}, {HEIGHT})\n",
+        )
+        for t in range(frames):
+            write_frame(root / name / f"{t + 1:08d}.jpg", [None if t in (2, 3) else boxes[t]], t)
+        expected.append(
+            track(
+                name,
+                "0",
+                category,
+                range(1, frames + 1),
+                boxes,
+                visible=[t not in (2, 3) for t in range(frames)],
+                occluded=[t == 4 for t in range(frames)],
+            )
+        )
+    return expected
+
+
+def lasot(root: Path, frames=8):
+    """LaSOT: three training sequences of two classes and one of the test split, airplane-1.
+
+    The target is fully occluded in frame 2 and out of view in frame 5, with a box of zeros.
+    """
+    root = Path(root)
+    expected = []
+    for v, name in enumerate(["airplane-1", "airplane-2", "airplane-3", "bear-1"]):
+        category = name.partition("-")[0]
+        folder = root / category / name
+        boxes = [moving_box(v, t) for t in range(frames)]
+        lines = [f"{x1 + 1},{y1 + 1},{x2 - x1},{y2 - y1}" for x1, y1, x2, y2 in boxes]
+        lines[4] = "0,0,0,0"
+        write_text(folder / "groundtruth.txt", "\n".join(lines) + "\n")
+        write_text(folder / "full_occlusion.txt", ",".join(str(int(t == 1)) for t in range(frames)))
+        write_text(folder / "out_of_view.txt", ",".join(str(int(t == 4)) for t in range(frames)))
+        write_text(folder / "nlp.txt", "a target")
+        for t in range(frames):
+            write_frame(folder / f"img/{t + 1:08d}.jpg", [None if t in (1, 4) else boxes[t]], t)
+        if name != "airplane-1":
+            visible = [t not in (1, 4) for t in range(frames)]
+            numbers = range(1, frames + 1)
+            expected.append(track(f"{category}/{name}", "0", category, numbers, boxes, visible))
+    return expected
+
+
+def trackingnet(root: Path, videos=3, frames=12):
+    """TrackingNet: frames 0.jpg to 11.jpg, whose numeric order is not that of their names.
+
+    The target leaves the image at the left in the first frame.
+    """
+    root = Path(root)
+    expected = []
+    for v in range(videos):
+        chunk, name = f"TRAIN_{v % 2}", f"-video_{v}"
+        boxes = [np.add(moving_box(v, t), [0.5, 0, 0, 0.25]) for t in range(frames)]
+        boxes[0] = np.array([-8.5, 3.0, 14.25, 20.0])
+        lines = [f"{x1:g},{y1:g},{x2 - x1:g},{y2 - y1:g}" for x1, y1, x2, y2 in boxes]
+        write_text(root / chunk / f"anno/{name}.txt", "\n".join(lines) + "\n")
+        for t in range(frames):
+            write_frame(root / chunk / f"frames/{name}/{t}.jpg", [boxes[t]], t)
+        expected.append(track(f"{chunk}/{name}", "0", "object", range(frames), boxes))
+    return sorted(expected, key=lambda t: t.video)
