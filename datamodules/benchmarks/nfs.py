@@ -74,7 +74,7 @@ def nfs_benchmark(
 def _sequence(name: str, file: Path) -> TrackingSequence:
     boxes_xyxy, lost, occluded = read_vatic(file)
     frames = all_frames(file.with_suffix(""), "{:05d}.jpg", first=1)
-    if abs(len(boxes_xyxy) / len(frames) - 8) < 1:
+    if abs(len(boxes_xyxy) - len(frames)) > 1 and abs(len(boxes_xyxy[::8]) - len(frames)) <= 1:
         boxes_xyxy, lost, occluded = boxes_xyxy[::8], lost[::8], occluded[::8]
     if abs(len(boxes_xyxy) - len(frames)) == 1:
         count = min(len(boxes_xyxy), len(frames))

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,13 @@ import pytest
 from datamodules.benchmarks.otb import (
     find_annotated_folders,
     is_valid,
+    otb_benchmark,
     otb_layout_benchmark,
     read_annotation,
 )
+from datamodules.benchmarks.otb_sequences import ATTRIBUTES, MATLAB_DIFFERENCES, VERSIONS
+from datamodules.benchmarks.reading import OTB_ATTRIBUTES, read_attributes
+from datamodules.errors import DatasetError
 
 SHARED = Path(__file__).parents[3] / "../shared"
 
@@ -259,3 +264,137 @@ def test_non_positive_ground_truth_of_otb100_is_what_is_known_of_it():
         "Crowds": [346],
         "Twinnings": [472],
     }
+
+
+def make_otb(root, clone, version):
+    """Writes every folder of a version with two images each; two targets share a folder."""
+    for name in VERSIONS[version]:
+        folder = root / name.removesuffix("-1").removesuffix("-2")
+        target = f".{name[-1]}" if "-" in name else ""
+        if not folder.is_dir():
+            clone(folder / "img", ["0001.jpg", "0002.jpg"])
+        (folder / f"groundtruth_rect{target}.txt").write_text("10,20,30,40\n" * 2)
+    return root
+
+
+@pytest.mark.parametrize(("version", "count"), [("2013", 51), ("50", 50), (2015, 100)])
+def test_versions_are_read_from_a_root_that_holds_all(tmp_path, clone, version, count):
+    root = make_otb(tmp_path / "otb", clone, "2015")
+    (root / "Human4" / "groundtruth_rect.1.txt").write_text("")
+    benchmark = otb_benchmark(root, version)
+    assert benchmark.name == f"otb{version}"
+    assert [s.name for s in benchmark] == list(VERSIONS[str(version)])
+    assert len(benchmark) == count
+    woman = benchmark.sequences[-1]
+    assert woman.attributes == {"IV", "SV", "OCC", "DEF", "MB", "FM", "OPR"}
+
+
+def test_a_root_of_a_smaller_version_is_told_by_its_missing_sequences(tmp_path, clone):
+    root = make_otb(tmp_path / "otb", clone, "50")
+    message = "expected the 100 sequences of otb2015, found 50; missing: Bird2, BlurCar1, .* Unpack"
+    with pytest.raises(DatasetError, match=message):
+        otb_benchmark(root)
+    part = otb_benchmark(root, sequences=["Skating2-2", "Human4-2"], max_frames=1)
+    assert [s.name for s in part] == ["Skating2-2", "Human4-2"]
+    assert [len(s) for s in part] == [1, 1]
+    with pytest.raises(DatasetError, match=r"'Doll': not in .* which holds 50"):
+        otb_benchmark(root, sequences=["Doll"])
+    with pytest.raises(ValueError, match="version: expected one of 2013, 50, 2015, got 'tb100'"):
+        otb_benchmark(root, "tb100")
+
+
+def test_other_spellings_of_folders_are_the_same_sequences(tmp_path, clone):
+    for folder in ("jogging.1", "Human4", "faceocc1"):
+        clone(tmp_path / folder / "img", ["0001.jpg"])
+        (tmp_path / folder / "groundtruth_rect.txt").write_text("10,20,30,40\n")
+    wanted = ["Jogging-1", "Human4-2", "FaceOcc1"]
+    assert [s.name for s in otb_benchmark(tmp_path, sequences=wanted)] == wanted
+
+
+def test_special_cases_hold_for_a_folder_in_small_letters(make_sequence):
+    root = make_sequence("david", range(290, 772), {"groundtruth_rect.txt": lines(471)})
+    (david,) = otb_benchmark(root, sequences=["David"])
+    assert [david.frames.paths[i].stem for i in (0, -1)] == ["0300", "0770"]
+
+
+def test_a_root_of_temple_color_is_told_apart(tmp_path, clone):
+    clone(tmp_path / "Board" / "img", ["0001.jpg"])
+    (tmp_path / "Board" / "Board_gt.txt").write_text("10,20,30,40\n")
+    with pytest.raises(DatasetError, match=r"Board_gt\.txt: .* read it with benchmark=tc128"):
+        otb_benchmark(tmp_path)
+
+
+def test_a_missing_image_folder_is_named(tmp_path):
+    (tmp_path / "Bolt").mkdir()
+    (tmp_path / "Bolt" / "groundtruth_rect.txt").write_text("10,20,30,40\n")
+    with pytest.raises(DatasetError, match=r"Bolt.img: missing; expected layout"):
+        otb_benchmark(tmp_path, sequences=["Bolt"])
+
+
+def test_attribute_flags_are_read_in_the_toolkit_s_order(make_sequence):
+    flags = {"groundtruth_rect.txt": lines(1), "attrs.txt": "1,1,0,0,0,0,0,0,0,0,1\n"}
+    root = make_sequence("Mine", [1], flags)
+    assert otb_layout_benchmark(root).sequences[0].attributes == {"IV", "OPR", "LR"}
+    root = make_sequence("Bad", [1], {**flags, "attrs.txt": "1,1,0\n"})
+    with pytest.raises(DatasetError, match=r"attrs\.txt: expected 11 flags"):
+        otb_layout_benchmark(root, sequences=["Bad"])
+
+
+OFFICIAL = SHARED / "annotations" / "otb100"
+needs_official = pytest.mark.skipif(
+    not OFFICIAL.is_dir(), reason="the official annotations of OTB-2015 are not on this machine"
+)
+
+
+def official_list(file):
+    """Names and attributes of a list of the Python toolkit, which once writes BasketBall."""
+    rows = (line.partition("\t") for line in (OFFICIAL / file).read_text().splitlines() if line)
+    return {n.replace("BasketBall", "Basketball"): set(re.findall(r"\w+", a)) for n, _, a in rows}
+
+
+@needs_official
+@pytest.mark.parametrize(
+    ("version", "file"), [("2013", "cvpr13.txt"), ("50", "tb_50.txt"), ("2015", "tb_100.txt")]
+)
+def test_lists_and_attributes_are_the_official_ones(version, file):
+    official = official_list(file)
+    assert set(VERSIONS[version]) == set(official)
+    assert {n: set(ATTRIBUTES[n]) for n in official} == official
+
+
+@needs_official
+def test_matlab_attributes_are_the_toolkit_s_rows():
+    rows = {f.stem.lower(): f for f in (OFFICIAL / "anno" / "att").glob("*.txt")}
+    for name, attributes in ATTRIBUTES.items():
+        expected = attributes ^ MATLAB_DIFFERENCES.get(name, frozenset())
+        assert read_attributes(rows[name.lower()], OTB_ATTRIBUTES) == expected, name
+
+
+@needs_official
+def test_official_annotations_give_the_official_frames(tmp_path, clone):
+    # 59,040 annotated frames, of which Tiger1's first five are not evaluated.
+    files = {f.stem.lower(): f for f in (OFFICIAL / "anno").glob("*.txt")}
+    special = ["David", "Tiger1", "BlurCar1", "Board", "Twinnings", "Human4-2", "Skating2-2"]
+    images = {"David": range(1, 771), "BlurCar1": range(247, 989)}
+    for name in special:
+        folder, suffix = tmp_path / name.split("-")[0], f".{name[-1]}" if "-" in name else ""
+        text = files[name.lower()].read_text()
+        numbers = images.get(name, range(1, len(text.strip().splitlines()) + 1))
+        pattern = "{:05d}.jpg" if name == "Board" else "{:04d}.jpg"
+        clone(folder / "img", [pattern.format(n) for n in numbers])
+        (folder / f"groundtruth_rect{suffix}.txt").write_text(text)
+    found = {s.name: s for s in otb_benchmark(tmp_path, sequences=special)}
+    assert {n: len(s) for n, s in found.items()} == {
+        "David": 471,
+        "Tiger1": 349,
+        "BlurCar1": 742,
+        "Board": 698,
+        "Twinnings": 472,
+        "Human4-2": 667,
+        "Skating2-2": 473,
+    }
+    # The last line of both is 0,0,0,0.
+    assert [np.flatnonzero(~found[n].valid).tolist() for n in ("Board", "Twinnings")] == [
+        [697],
+        [471],
+    ]
