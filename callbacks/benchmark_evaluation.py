@@ -2,89 +2,32 @@
 
 import hashlib
 import json
-import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from callbacks.benchmark_logging import log_scores, slug, write_middle_clip
 from callbacks.progress import FrameProgress
-from callbacks.visualisation import write_clip
-from lightning_trackers.evaluation.one_pass import TrackResult, track_one_pass
-from lightning_trackers.evaluation.results import ResultStore
-from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
+from lightning_trackers.evaluation.benchmarking import (
+    BenchmarkScores,
+    Keeping,
+    SequenceScores,
+    evaluate_benchmark,
+)
+from lightning_trackers.evaluation.distribution import team
+from lightning_trackers.evaluation.sequence import Benchmark
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.evaluation.tracker import Tracker
-from lightning_trackers.metrics.functional import ope
-from lightning_trackers.metrics.ope import OnePassEvaluation
 
-log = logging.getLogger(__name__)
-
-SCALARS = ("success_auc", "precision_20px", "normalized_precision")
-
-
-@dataclass(frozen=True)
-class SequenceScores:
-    """How one tracker did on one sequence.
-
-    Args:
-        sequence: Name of the sequence.
-        frames: Its length.
-        success_auc: Mean of the success curve, in [0, 1].
-        precision_20px: Share of frames with a centre error of at most 20 px.
-        normalized_precision: Share of frames with a normalised centre error of at most 0.20.
-        fps: Frames per second of the tracker, see :attr:`BenchmarkScores.fps`.
-    """
-
-    sequence: str
-    frames: int
-    success_auc: float
-    precision_20px: float
-    normalized_precision: float
-    fps: float
-
-
-@dataclass(frozen=True)
-class BenchmarkScores:
-    """How one tracker did on one benchmark; all scores are fractions in [0, 1].
-
-    Args:
-        benchmark: Name of the benchmark.
-        tracker: Name of the tracker.
-        success_auc: Mean over sequences.
-        precision_20px: Mean over sequences.
-        normalized_precision: Mean over sequences, at 0.20.
-        fps: Frames divided by the time spent in the tracker, first frames and decoding excluded;
-            where sequences are tracked in lockstep it is the throughput of all lanes together.
-        curves: ``success_curve`` ``(21,)``, ``precision_curve`` and
-            ``normalized_precision_curve`` ``(51,)``.
-        sequences: Scores of each sequence, in the benchmark's order.
-        clip: Annotated clip, where one was written.
-    """
-
-    benchmark: str
-    tracker: str
-    success_auc: float
-    precision_20px: float
-    normalized_precision: float
-    fps: float
-    curves: dict[str, np.ndarray]
-    sequences: tuple[SequenceScores, ...]
-    clip: Path | None = None
-
-    @property
-    def scalars(self) -> dict[str, float]:
-        """Scores by log key."""
-        return {key: float(getattr(self, key)) for key in (*SCALARS, "fps")}
+__all__ = ["BenchmarkEvaluation", "BenchmarkScores", "SequenceScores", "evaluate_benchmarks"]
 
 
 def evaluate_benchmarks(
@@ -100,9 +43,10 @@ def evaluate_benchmarks(
 ) -> list[BenchmarkScores]:
     """Track every benchmark with every tracker, write the results and log the scores.
 
-    Where ``torch.distributed`` is initialised the sequences are dealt round-robin over the ranks,
-    none twice and none added; scores are the same on all ranks. Finished sequences are read from
-    their result files, so an interrupted evaluation goes on where it stopped.
+    Where ``torch.distributed`` is initialised its ranks share the sequences and return the same
+    scores; the files have to lie where all ranks see them. Finished sequences are read from their
+    result files, so an interrupted evaluation goes on where it stopped. See
+    :func:`~lightning_trackers.evaluation.benchmarking.evaluate_benchmark`.
 
     Log keys: ``test/<benchmark>/success_auc`` for the first tracker,
     ``reference/<tracker>/<benchmark>/success_auc`` for the others.
@@ -111,19 +55,21 @@ def evaluate_benchmarks(
         trackers: Trackers by name; the first is the one that was trained, the others references.
         benchmarks: What to track.
         output_dir: Gets ``results/<benchmark>/<tracker>/<sequence>.txt`` and
-            ``clips/<benchmark>.mp4``.
+            ``clips/<benchmark>.mp4``. One evaluation at a time.
         fingerprint: Names what the results depend on (weights, options).
         overwrite: Remove results of another fingerprint instead of refusing to go on.
-        lanes: Sequences tracked in lockstep.
+        lanes: Sequences that each process tracks in lockstep. A process that is killed loses these.
         clip_frames: Length of each clip, frames; 0 writes none.
-        loggers: Get the scalars; W&B also gets curves and clips.
+        loggers: Get the scalars; W&B also gets curves, tables and clips. Used by the first rank.
 
     Returns:
-        Scores, one per benchmark and tracker, benchmark by benchmark.
+        Scores, one per benchmark and tracker, benchmark by benchmark; the clip in the first rank.
 
     Raises:
-        ValueError: If there is no tracker or no benchmark, or two benchmarks have one name.
+        ValueError: If there is no tracker or no benchmark, or two benchmarks have one name; if a
+            result file is damaged or belongs to other annotations.
         FileExistsError: If the folder holds results of another fingerprint and is to be kept.
+        PeerError: If another process failed or died.
     """
     names = [benchmark.name for benchmark in benchmarks]
     if not trackers or not names or len(set(names)) != len(names):
@@ -133,25 +79,29 @@ def evaluate_benchmarks(
         )
     output_dir = Path(output_dir)
     all_scores = []
-    for benchmark in benchmarks:
-        rows: list[BenchmarkScores] = []
-        for name, tracker in trackers.items():
-            folder = output_dir / "results" / benchmark.name / _slug(name)
-            clip = output_dir / "clips" / f"{benchmark.name}.mp4"
-            scores = _evaluate(
-                tracker,
-                benchmark,
-                name,
-                store=_store(folder, fingerprint, overwrite),
-                lanes=lanes,
-                clip=clip if clip_frames and not rows else None,
-                clip_frames=clip_frames,
-            )
-            rows.append(scores)
-        if _rank() == 0:
-            for logger in loggers:
-                _log_scores(logger, rows)
-        all_scores += rows
+    with team() as together:
+        for benchmark in benchmarks:
+            rows: list[BenchmarkScores] = []
+            for name, tracker in trackers.items():
+                folder = output_dir / "results" / benchmark.name / slug(name)
+                scores, results = evaluate_benchmark(
+                    tracker,
+                    benchmark,
+                    name,
+                    team=together,
+                    lanes=lanes,
+                    keeping=Keeping(folder, fingerprint, overwrite),
+                    progress=FrameProgress,
+                )
+                if clip_frames and not rows and together.is_first:
+                    file = output_dir / "clips" / f"{benchmark.name}.mp4"
+                    clip = write_middle_clip(file, benchmark, scores, results, clip_frames)
+                    scores = replace(scores, clip=clip)
+                rows.append(scores)
+            if together.is_first:
+                for logger in loggers:
+                    log_scores(logger, rows)
+            all_scores += rows
     return all_scores
 
 
@@ -245,14 +195,14 @@ class BenchmarkEvaluation(pl.Callback):
         if trainer.current_epoch - self._last_epoch < self.every_n_epochs:
             return
         self._last_epoch = trainer.current_epoch
-        with evaluation_mode(pl_module):
-            # No bar of its own: the training's bar is on the screen. No files: weights change.
-            scores = _evaluate(
+        with evaluation_mode(pl_module), team() as together:
+            # No bar: the training's is on the screen. No files: weights change.
+            scores, _ = evaluate_benchmark(
                 lent_tracker(pl_module),
                 self.validation,
                 self.tracker_name,
+                team=together,
                 lanes=self.lanes,
-                show_progress=False,
             )
         pl_module.log_dict(
             {f"val/{self.validation.name}/{k}": v for k, v in scores.scalars.items()},
@@ -315,207 +265,3 @@ def module_fingerprint(module: nn.Module) -> str:
             raw = value.detach().cpu().contiguous().flatten().view(torch.uint8)
             digest.update(raw.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _evaluate(
-    tracker: Tracker[Any],
-    benchmark: Benchmark,
-    name: str,
-    *,
-    lanes: int,
-    store: ResultStore | None = None,
-    clip: Path | None = None,
-    clip_frames: int = 0,
-    show_progress: bool = True,
-) -> BenchmarkScores:
-    """Track this rank's share of a benchmark and return the scores of the whole."""
-    mine = benchmark.sequences[_rank() :: _world_size()]
-    metric = OnePassEvaluation().to(_communication_device())
-    rows: list[SequenceScores] = []
-    results: dict[str, TrackResult] = {}
-    times_s: list[float] = []
-    for result in _results(tracker, mine, f"{benchmark.name}: {name}", store, lanes, show_progress):
-        sequence = next(s for s in mine if s.name == result.name)
-        rows.append(_scored(metric, sequence, result))
-        results[result.name] = result
-        times_s += [float(t) for t in result.times_s[1:]]
-    shares: list[tuple[list[SequenceScores], float, int]] = _gathered(
-        (rows, float(np.sum(times_s)), len(times_s))
-    )
-    by_name = {row.sequence: row for share, _, _ in shares for row in share}
-    values = metric.compute()  # summed over ranks
-    spent_s, frames = sum(s for _, s, _ in shares), sum(n for _, _, n in shares)
-    scores = BenchmarkScores(
-        benchmark=benchmark.name,
-        tracker=name,
-        **{key: float(values[key]) for key in SCALARS},
-        fps=_rate(frames, spent_s),
-        curves={k: v.cpu().numpy() for k, v in values.items() if k.endswith("_curve")},
-        sequences=tuple(by_name[s.name] for s in benchmark),
-        clip=_clip(clip, mine, rows, results, name, clip_frames),
-    )
-    if _rank() == 0:
-        log.info(
-            "%s: %s: success AUC %.3f, precision at 20 px %.3f, normalised precision %.3f, "
-            "%.1f frames/s",
-            *(benchmark.name, name, *scores.scalars.values()),
-        )
-    return scores
-
-
-def _store(folder: Path, fingerprint: str, overwrite: bool) -> ResultStore:
-    """Open the result files; the first rank removes stale ones before the others look."""
-    if overwrite and _rank() == 0:
-        try:
-            ResultStore(folder, fingerprint)
-        except FileExistsError:
-            ResultStore(folder, fingerprint, overwrite=True)
-    if _distributed():
-        torch.distributed.barrier()
-    return ResultStore(folder, fingerprint)
-
-
-def _results(
-    tracker: Tracker[Any],
-    sequences: Sequence[TrackingSequence],
-    title: str,
-    store: ResultStore | None,
-    lanes: int,
-    show_progress: bool,
-) -> Iterator[TrackResult]:
-    """Yield stored results first, then the others as they are tracked, storing each."""
-    missing = []
-    for sequence in sequences:
-        stored = None if store is None else store.load(sequence)
-        if stored is None:
-            missing.append(sequence)
-        else:
-            yield stored
-    if store is not None and len(missing) < len(sequences):
-        found = len(sequences) - len(missing)
-        log.info("%s: %d of %d sequences were tracked before", title, found, len(sequences))
-    total = sum(len(sequence) for sequence in missing)
-    with FrameProgress(title, total, enabled=show_progress and _rank() == 0) as progress:
-        for result in track_one_pass(tracker, missing, lanes=lanes, on_frame=progress.advance):
-            yield result if store is None else store.save(result)
-
-
-def _scored(
-    metric: OnePassEvaluation, sequence: TrackingSequence, result: TrackResult
-) -> SequenceScores:
-    """Add one sequence to the metric and return its own scores."""
-    device = metric.device
-    values = metric(  # adds to the sums and returns the value of this sequence alone
-        torch.from_numpy(np.asarray(result.boxes_xyxy, dtype=np.float64)).to(device),
-        torch.from_numpy(np.asarray(sequence.boxes_xyxy, dtype=np.float64)).to(device),
-        torch.from_numpy(sequence.valid).to(device),
-    )
-    return SequenceScores(
-        sequence=sequence.name,
-        frames=len(sequence),
-        **{key: float(values[key]) for key in SCALARS},
-        fps=result.fps,
-    )
-
-
-def _rate(frames: int, seconds: float) -> float:
-    """Return frames per second; NaN where nothing was timed (one-frame sequences)."""
-    return frames / seconds if frames and seconds > 0 else float("nan")
-
-
-def _clip(
-    path: Path | None,
-    sequences: Sequence[TrackingSequence],
-    rows: Sequence[SequenceScores],
-    results: Mapping[str, TrackResult],
-    name: str,
-    max_frames: int,
-) -> Path | None:
-    """Write the clip of the sequence in the middle of the ranking: neither the best nor the worst."""
-    if path is None or _rank() != 0:
-        return None
-    middle = sorted(rows, key=lambda row: row.success_auc)[len(rows) // 2].sequence
-    sequence = next(s for s in sequences if s.name == middle)
-    target = np.where(sequence.valid[:, None], sequence.boxes_xyxy, np.nan)
-    return write_clip(
-        path,
-        sequence.frames,
-        {name: results[middle].boxes_xyxy},
-        target_boxes_xyxy=target,
-        max_frames=max_frames,
-        title=middle,
-    )
-
-
-def _log_scores(logger: Logger, rows: Sequence[BenchmarkScores]) -> None:
-    """Log scalars to any logger; curves and the clip to W&B."""
-    benchmark = rows[0].benchmark
-    scalars = {f"test/{benchmark}/{key}": v for key, v in rows[0].scalars.items()}
-    for row in rows[1:]:
-        prefix = f"reference/{_slug(row.tracker)}/{benchmark}"
-        scalars |= {f"{prefix}/{key}": v for key, v in row.scalars.items()}
-    logger.log_metrics(scalars)
-    logger.save()
-    if not isinstance(logger, WandbLogger):
-        return
-    import wandb  # here, as it takes a second and a run without W&B does not need it
-
-    axes = {
-        "success": (ope.SUCCESS_THRESHOLDS, "overlap threshold"),
-        "precision": (ope.PRECISION_THRESHOLDS, "centre error threshold, px"),
-        "normalized_precision": (
-            ope.NORMALIZED_PRECISION_THRESHOLDS,
-            "normalised centre error threshold",
-        ),
-    }
-    media: dict[str, Any] = {
-        f"test/{benchmark}/{kind}_curve": wandb.plot.line_series(
-            xs=thresholds.tolist(),
-            ys=[row.curves[f"{kind}_curve"].tolist() for row in rows],
-            keys=[row.tracker for row in rows],
-            title=f"{benchmark}: {kind.replace('_', ' ')}",
-            xname=label,
-        )
-        for kind, (thresholds, label) in axes.items()
-    }
-    columns = list(asdict(rows[0].sequences[0]))
-    media[f"test/{benchmark}/sequences"] = wandb.Table(
-        columns=["tracker", *columns],
-        data=[[row.tracker, *asdict(s).values()] for row in rows for s in row.sequences],
-    )
-    if rows[0].clip is not None:
-        media[f"test/{benchmark}/clip"] = wandb.Video(str(rows[0].clip), format="mp4")
-    logger.experiment.log(media)
-
-
-def _slug(name: str) -> str:
-    """Return a tracker's name as folders and log keys spell it."""
-    return re.sub(r"[^\w.+-]+", "_", name)
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if _distributed() else 0
-
-
-def _world_size() -> int:
-    return torch.distributed.get_world_size() if _distributed() else 1
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _communication_device() -> torch.device:
-    """Return where tensors have to lie to be summed over ranks."""
-    if _distributed() and torch.distributed.get_backend() == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
-
-
-def _gathered(share: Any) -> list[Any]:
-    """Return what every rank hands in, in rank order."""
-    if not _distributed():
-        return [share]
-    shares: list[Any] = [None] * _world_size()
-    torch.distributed.all_gather_object(shares, share)
-    return shares

@@ -85,9 +85,13 @@ class FrameProgress:
 
     def advance(self, _sequence: str = "") -> None:
         """Count one frame; fits the ``on_frame`` hook of the evaluation."""
-        self.done += 1
+        self.show(self.done + 1)
+
+    def show(self, done: int) -> None:
+        """Show how many frames are done by now, where several processes work on them."""
+        self.done = done
         if self._bar is not None:
-            self._bar.advance(self._bar.task_ids[0])
+            self._bar.update(self._bar.task_ids[0], completed=done)
         elif self.enabled and time.monotonic() - self._last_line_start >= self.interval_s:
             self._last_line_start = time.monotonic()
             log.info("%s", self._line())

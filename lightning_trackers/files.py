@@ -43,3 +43,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file that is either whole or not there (see :func:`atomic_file`)."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what :func:`atomic_file` left in a folder, at any depth, where a process was killed.
+
+    Nobody else may be writing into the folder.
+    """
+    for temporary in folder.rglob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
