@@ -5,13 +5,21 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_trackers.metrics.functional import ope
+from lightning_trackers.metrics.functional.ope_rules import rule_named
 
 
 class OnePassEvaluation(Metric):  # type: ignore[misc]  # torchmetrics is not followed by mypy
     """Success and precision: the curve of each sequence, averaged over sequences.
 
     ``update`` takes one whole sequence, so long and short ones weigh the same. Rules and sources
-    stand in :mod:`lightning_trackers.metrics.functional.ope`.
+    stand in :mod:`lightning_trackers.metrics.functional.ope_rules`.
+
+    Args:
+        rule: Whose rule is followed: ``otb``, ``lasot``, ``trackingnet``, ``got10k``, ``pysot``,
+            ``pytracking`` or ``pytracking_uav``.
+
+    Raises:
+        ValueError: If there is no rule of that name.
     """
 
     full_state_update = False
@@ -22,51 +30,68 @@ class OnePassEvaluation(Metric):  # type: ignore[misc]  # torchmetrics is not fo
     precision_sum: Tensor
     normalized_precision_sum: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, rule: str = "otb") -> None:
         super().__init__()
-        for state, thresholds in (
-            ("success_sum", ope.SUCCESS_THRESHOLDS),
-            ("precision_sum", ope.PRECISION_THRESHOLDS),
-            ("normalized_precision_sum", ope.NORMALIZED_PRECISION_THRESHOLDS),
+        self.rule = rule
+        named = rule_named(rule)
+        for state, curve in (
+            ("success_sum", named.success),
+            ("precision_sum", named.precision),
+            ("normalized_precision_sum", named.normalized_precision),
         ):
-            self.add_state(state, torch.zeros_like(thresholds), dist_reduce_fx="sum")
+            zeros = torch.zeros(len(curve.thresholds), dtype=torch.float64)
+            self.add_state(state, zeros, dist_reduce_fx="sum")
         self.add_state("sequences", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, pred_boxes_xyxy: Tensor, target_boxes_xyxy: Tensor, valid: Tensor) -> None:
+    def update(
+        self,
+        pred_boxes_xyxy: Tensor,
+        target_boxes_xyxy: Tensor,
+        valid: Tensor,
+        absent: Tensor | None = None,
+    ) -> None:
         """Add one sequence.
 
         Args:
             pred_boxes_xyxy: Predicted boxes, the first frame included, shape ``(T, 4)``, px.
             target_boxes_xyxy: Ground truth, shape ``(T, 4)``, px.
             valid: Frames whose ground truth counts, bool ``(T,)``.
+            absent: Frames annotated as not showing the target, bool ``(T,)``; none by default.
 
         Raises:
             ValueError: If the shapes do not belong together.
         """
-        sequence = (pred_boxes_xyxy, target_boxes_xyxy, valid)
-        self.success_sum += ope.success_curve(ope.overlaps(*sequence))
-        self.precision_sum += ope.precision_curve(ope.centre_errors(*sequence))
-        self.normalized_precision_sum += ope.normalized_precision_curve(
-            ope.normalized_centre_errors(*sequence)
+        curves = ope.one_pass_curves(
+            ope.to_file_xywh(pred_boxes_xyxy, self.rule),
+            ope.to_file_xywh(target_boxes_xyxy, self.rule),
+            valid,
+            absent=absent,
+            rule=self.rule,
         )
+        self.success_sum += curves.success[0]
+        self.precision_sum += curves.precision[0]
+        self.normalized_precision_sum += curves.normalized_precision[0]
         self.sequences += 1
 
     def compute(self) -> dict[str, Tensor]:
         """Return scores and curves, fractions in [0, 1].
 
         Returns:
-            Scalars ``success_auc``, ``precision_20px`` and ``normalized_precision`` (at 0.20);
-            curves ``success_curve`` ``(21,)``, ``precision_curve`` and
-            ``normalized_precision_curve`` ``(51,)``. All are NaN if no sequence was added.
+            Scalars as the rule reads them from the curves: ``success_auc``, ``precision_20px`` and
+            ``normalized_precision`` (at 0.20), or ``precision_auc`` and
+            ``normalized_precision_auc`` where the rule takes an area; ``success_curve``,
+            ``precision_curve`` and ``normalized_precision_curve``, shapes ``(21,)``, ``(51,)`` and
+            ``(51,)`` except TrackingNet's, which are ``(21,)``. NaN if no sequence was added.
         """
-        success = self.success_sum / self.sequences
-        precision = self.precision_sum / self.sequences
-        normalized_precision = self.normalized_precision_sum / self.sequences
+        curves = ope.OnePassCurves(
+            self.success_sum / self.sequences,
+            self.precision_sum / self.sequences,
+            self.normalized_precision_sum / self.sequences,
+            rule_named(self.rule),
+        )
         return {
-            "success_auc": success.mean(),
-            "precision_20px": precision[ope.PRECISION_INDEX],
-            "normalized_precision": normalized_precision[ope.NORMALIZED_PRECISION_INDEX],
-            "success_curve": success,
-            "precision_curve": precision,
-            "normalized_precision_curve": normalized_precision,
+            **curves.scores(),
+            "success_curve": curves.success,
+            "precision_curve": curves.precision,
+            "normalized_precision_curve": curves.normalized_precision,
         }

@@ -93,7 +93,7 @@ def test_reset_forgets():
 def test_a_wrong_shape_is_refused_and_counts_nothing():
     metric = OnePassEvaluation()
     pred, target, valid = drawn_sequence(10, 5)
-    with pytest.raises(ValueError, match="pred_boxes_xyxy"):
+    with pytest.raises(ValueError, match="predicted boxes: expected the shape"):
         metric.update(pred[:9], target, valid)
     assert metric.sequences == 0
 

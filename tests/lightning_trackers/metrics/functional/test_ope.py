@@ -81,11 +81,14 @@ def test_bad_predictions_repeat_the_box_before_them():
         [1, 0, 11, 10],
         [3, 3, 3, 9],  # no width: repeats [1, 0, 11, 10]
         [9, 3, 2, 9],  # negative width: repeats it as well
-        [0, nan, 10, 10],
+        [0, nan, 10, 10],  # a NaN in part is not repaired, and never precise
         [0, 0, inf, 10],
     )
-    expected = torch.tensor([0.0, 0, 1, 1, 1, 1, 1]).double()
-    torch.testing.assert_close(centre_errors(pred, target, all_valid(7)), expected)
+    expected = torch.tensor([0.0, 0, 1, 1, 1, nan, inf]).double()
+    got = centre_errors(pred, target, all_valid(7))
+    torch.testing.assert_close(got, expected, equal_nan=True)
+    assert precision_curve(got)[-1] == 5 / 7
+    assert success_curve(overlaps(pred, target, all_valid(7)))[0] == 5 / 7
 
 
 def test_frames_without_valid_ground_truth_fail_overlap_and_pass_precision():
@@ -132,7 +135,7 @@ def test_float32_boxes_are_scored_in_float64(function):
     ("pred", "target", "valid", "message"),
     [
         (torch.zeros(3, 4), torch.zeros(4, 4), all_valid(4), r"shape of the .* \(4, 4\), got \(3,"),
-        (torch.zeros(3, 5), torch.zeros(3, 5), all_valid(3), r"target_boxes_xyxy: expected .*\(T,"),
+        (torch.zeros(3, 5), torch.zeros(3, 5), all_valid(3), r"boxes: expected a last axis of 4"),
         (torch.zeros(0, 4), torch.zeros(0, 4), all_valid(0), r"T >= 1, got \(0, 4\)"),
         (torch.zeros(3, 4), torch.zeros(3, 4), all_valid(2), r"valid: expected 3 booleans"),
         (torch.zeros(3, 4), torch.zeros(3, 4), torch.ones(3), r"booleans, got torch.float32"),
