@@ -37,6 +37,7 @@ LAYOUT = """expected layout:
   <root>/train2017/000000000009.jpg, ..., <root>/val2017/..."""
 
 _IMAGES_PER_UNIT = 500
+_HUGE = 1e30  # a whole number of JSON may be larger than any float
 
 
 class COCOSource(TrackSource):
@@ -86,17 +87,17 @@ class COCOSource(TrackSource):
 
 @dataclass
 class Image:
-    """One image and its annotations, as they stand in the file.
+    """One image and its annotations.
 
     Args:
         name: Its path under the root.
         image_wh: Width and height, px.
-        objects: Annotation id, category and box xywh of each object.
+        objects: Annotation id, category and box xyxy of each object, px.
     """
 
     name: str
     image_wh: tuple[int, int]
-    objects: list[tuple[str, str, list[float]]] = field(default_factory=list)
+    objects: list[tuple[str, str, np.ndarray]] = field(default_factory=list)
 
 
 @dataclass
@@ -178,14 +179,14 @@ def read_images(unit: Images) -> Iterator[Entry]:
     """Yield the objects of some images and what was left out before."""
     yield from unit.skipped
     for image in unit.images:
-        for number, category, box_xywh in image.objects:
+        for number, category, box_xyxy in image.objects:
             yield from cleaned(
                 Track(
                     video=image.name,
                     track=number,
                     category=category,
                     frames=np.zeros(1, dtype=np.int32),
-                    boxes_xyxy=xywh_to_xyxy(np.array([box_xywh], dtype=np.float64)),
+                    boxes_xyxy=box_xyxy[None],
                     visible=np.ones(1, dtype=bool),
                     occluded=np.zeros(1, dtype=bool),
                     image_wh=np.array([image.image_wh]),
@@ -231,7 +232,7 @@ def _image(entry: Any, split: str, where: str) -> tuple[int, Image]:
 
 def _annotation(
     entry: Any, names: dict[int, str], where: str
-) -> tuple[int, tuple[str, str, list[float]]]:
+) -> tuple[int, tuple[str, str, np.ndarray]]:
     keys = ("id", "image_id", "category_id", "bbox")
     number, image, category, box_xywh = _fields(entry, keys, where)
     if entry.get("iscrowd"):
@@ -241,9 +242,11 @@ def _annotation(
     if not (ids and is_box and all(isinstance(v, int | float) for v in box_xywh)):
         reason = "annotation is not described as expected"
         raise BadEntryError(reason, f"{where}: {str(entry)[:200]}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        box_xyxy = xywh_to_xyxy(np.array([max(-_HUGE, min(v, _HUGE)) for v in box_xywh], float))
     if category not in names:
         raise BadEntryError("annotation of an unknown category", f"{where}: annotation {number}")
-    return image, (str(number), names[category], box_xywh)
+    return image, (str(number), names[category], box_xyxy)
 
 
 def _fields(entry: Any, keys: Sequence[str], where: str) -> list[Any]:

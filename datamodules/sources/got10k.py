@@ -29,7 +29,6 @@ from datamodules.sources.indexing import (
 from datamodules.sources.text import parse_boxes, parse_flags
 from datamodules.sources.tracks import TrackSource
 from datamodules.sources.videos import one_target
-from lightning_trackers.boxes import xywh_to_xyxy
 
 LAYOUT = """expected layout:
   <root>/train/list.txt
@@ -40,8 +39,6 @@ LAYOUT = """expected layout:
 SPLITS = ("train", "val")
 FULLY_COVERED = 8
 """The largest cover label: all of the target shows."""
-
-_ONE_BASED = np.array([1.0, 1.0, 0.0, 0.0])
 
 
 class GOT10kSource(TrackSource):
@@ -114,13 +111,11 @@ def parse_annotation(groundtruth: bytes, absence: bytes, cover: bytes, where: st
     Raises:
         BadEntryError: If one is malformed or their lengths differ.
     """
-    boxes_xywh = parse_boxes(groundtruth, where)
-    absent = parse_flags(absence, f"{where}, absence.label", len(boxes_xywh)) == 1
-    covered = parse_flags(cover, f"{where}, cover.label", len(boxes_xywh), FULLY_COVERED)
+    boxes_xyxy = parse_boxes(groundtruth, where, origin=1)
+    absent = parse_flags(absence, f"{where}, absence.label", len(boxes_xyxy)) == 1
+    covered = parse_flags(cover, f"{where}, cover.label", len(boxes_xyxy), FULLY_COVERED)
     visible = ~absent & (covered > 0)
-    return Annotation(
-        xywh_to_xyxy(boxes_xywh - _ONE_BASED), visible, visible & (covered < FULLY_COVERED)
-    )
+    return Annotation(boxes_xyxy, visible, visible & (covered < FULLY_COVERED))
 
 
 def parse_category(meta_info: bytes, where: str) -> str:

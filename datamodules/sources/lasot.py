@@ -28,7 +28,6 @@ from datamodules.sources.indexing import (
 from datamodules.sources.text import parse_boxes, parse_flags
 from datamodules.sources.tracks import TrackSource
 from datamodules.sources.videos import one_target
-from lightning_trackers.boxes import xywh_to_xyxy
 
 LAYOUT = """expected layout:
   <root>/airplane/airplane-2/img/00000001.jpg, ...
@@ -57,8 +56,6 @@ TEST_SPLIT = frozenset(
     for number in numbers.split()
 )
 """The 280 sequences of the test split, four of each class; training never sees them."""
-
-_ONE_BASED = np.array([1.0, 1.0, 0.0, 0.0])
 
 
 class LaSOTSource(TrackSource):
@@ -111,10 +108,10 @@ def parse_annotation(
     Raises:
         BadEntryError: If one is malformed or their lengths differ.
     """
-    boxes_xywh = parse_boxes(groundtruth, where)
-    hidden = parse_flags(full_occlusion, f"{where}, full_occlusion.txt", len(boxes_xywh))
-    outside = parse_flags(out_of_view, f"{where}, out_of_view.txt", len(boxes_xywh))
-    return xywh_to_xyxy(boxes_xywh - _ONE_BASED), (hidden == 0) & (outside == 0)
+    boxes_xyxy = parse_boxes(groundtruth, where, origin=1)
+    hidden = parse_flags(full_occlusion, f"{where}, full_occlusion.txt", len(boxes_xyxy))
+    outside = parse_flags(out_of_view, f"{where}, out_of_view.txt", len(boxes_xyxy))
+    return boxes_xyxy, (hidden == 0) & (outside == 0)
 
 
 def read_video(folder: Path) -> Iterator[Entry]:

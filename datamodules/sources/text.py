@@ -3,18 +3,20 @@
 import numpy as np
 
 from datamodules.sources.indexing import BadEntryError
+from lightning_trackers.boxes import xywh_to_xyxy
 
 _SEPARATORS = bytes.maketrans(b",\t\r", b"   ")
 
 
-def parse_boxes(data: bytes, where: str) -> np.ndarray:
-    """Return the boxes of a file as they stand there, four numbers a line, float64 ``(T, 4)``.
+def parse_boxes(data: bytes, where: str, origin: int) -> np.ndarray:
+    """Return the boxes of a file of lines ``x,y,w,h``, xyxy, 0-based, float64 ``(T, 4)``, px.
 
     Commas, tabs and blanks separate; ``NaN`` is a number.
 
     Args:
         data: Content of the file.
         where: Its name, for messages.
+        origin: Number of the file's first pixel, 0 or 1.
 
     Raises:
         BadEntryError: If it is empty or a line is not four numbers.
@@ -31,7 +33,8 @@ def parse_boxes(data: bytes, where: str) -> np.ndarray:
     except (ValueError, OverflowError) as error:
         reason = "annotation is not one box of four numbers a line"
         raise BadEntryError(reason, f"{where} ({error})") from error
-    return np.asarray(boxes)
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers too large, infinite or none
+        return xywh_to_xyxy(boxes - [origin, origin, 0, 0])
 
 
 def parse_flags(data: bytes, where: str, count: int, largest: int = 1) -> np.ndarray:

@@ -28,7 +28,6 @@ from datamodules.sources.indexing import (
 from datamodules.sources.text import parse_boxes
 from datamodules.sources.tracks import TrackSource
 from datamodules.sources.videos import one_target
-from lightning_trackers.boxes import xywh_to_xyxy
 
 LAYOUT = """expected layout:
   <root>/TRAIN_0/anno/<video>.txt             (x,y,w,h per frame)
@@ -108,16 +107,16 @@ def read_video(video: Video) -> Iterator[Entry]:
     """Yield the track of a video and what is wrong with it."""
     where = str(video.annotation)
     try:
-        boxes_xywh = parse_boxes(read_bytes(video.annotation), where)
+        boxes_xyxy = parse_boxes(read_bytes(video.annotation), where, origin=0)
     except BadEntryError as error:
         yield error.skipped()
         return
     yield from one_target(
         video.name,
         NO_CATEGORY,
-        xywh_to_xyxy(boxes_xywh),
-        np.ones(len(boxes_xywh), dtype=bool),
-        np.zeros(len(boxes_xywh), dtype=bool),
+        boxes_xyxy,
+        np.ones(len(boxes_xyxy), dtype=bool),
+        np.zeros(len(boxes_xyxy), dtype=bool),
         video.images,
         "{}.jpg",
         0,

@@ -272,3 +272,43 @@ def trackingnet(root: Path, videos=3, frames=12):
             write_frame(root / chunk / f"frames/{name}/{t}.jpg", [boxes[t]], t)
         expected.append(track(f"{chunk}/{name}", "0", "object", range(frames), boxes))
     return sorted(expected, key=lambda t: t.video)
+
+
+def youtube_bb(root: Path, videos=3, frames=6, split="train"):
+    """YouTube-BB: one video of another size, an object that is absent at second 2, two in one video.
+
+    Lines stand in no order of videos or time.
+    """
+    root = Path(root)
+    lines, expected = [], []
+    for v in range(videos):
+        video, wh = f"{'cbade'[v % 5]}B-_{v:03d}", (WIDTH + 32 * (v % 2), HEIGHT)
+        objects = [(v, 0, "person", 0)] + [(v + 5, 23, "dog", 1)] * (v == 0)
+        for seed, class_id, name, object_id in objects:
+            boxes, shown = [], []
+            for t in range(frames):
+                x1, y1, x2, y2 = moving_box(seed, t)
+                present = not (t == 2 and object_id == 0)
+                relative = (x1 / wh[0], x2 / wh[0], y1 / wh[1], y2 / wh[1])
+                numbers = relative if present else (-1, -1, -1, -1)
+                time_ms = 1000 * (30 + t)
+                lines.append(
+                    f"{video},{time_ms},{class_id},{name},{object_id},"
+                    f"{'present' if present else 'absent'},{','.join(f'{n:.8g}' for n in numbers)}"
+                )
+                boxes.append((x1, y1, x2, y2))
+                shown.append(present)
+                folder = root / f"yt_bb_detection_{split}" / str(class_id)
+                pictured = [
+                    moving_box(s, t) if (o == 1 or t != 2) else None for s, _, _, o in objects
+                ]
+                write_frame(
+                    folder / f"{video}_{time_ms}_{class_id}_{object_id}.jpg", pictured, t, wh
+                )
+            seconds = range(30, 30 + frames)
+            expected.append(
+                track(video, f"{class_id}-{object_id}", name, seconds, boxes, shown, wh=wh)
+            )
+    lines = lines[1::2] + lines[::2]
+    write_text(root / f"yt_bb_detection_{split}.csv", "\n".join(lines) + "\n")
+    return sorted(expected, key=lambda t: t.video)
