@@ -35,6 +35,7 @@ from datamodules.benchmarks.reading import (
 )
 from datamodules.errors import DatasetError
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
+from lightning_trackers.evaluation.submission import GOT10K_SERVER
 
 SEQUENCES = 180
 SUBSETS = ("val", "test")
@@ -79,7 +80,9 @@ def got10k_benchmark(
         check_complete(f"GOT-10k {subset}", folder, names, found)
     read = _val_sequence if subset == "val" else _test_sequence
     readers = {n: partial(read, folder / n) for n in found}
-    return assembled(name or f"got10k_{subset}", folder, readers, sequences, max_frames)
+    protocol = GOT10K_SERVER if subset == "test" else None
+    default = f"got10k_{subset}"
+    return assembled(name or default, folder, readers, sequences, max_frames, protocol)
 
 
 def _val_sequence(folder: Path) -> TrackingSequence:

@@ -24,6 +24,7 @@ from datamodules.benchmarks.reading import (
     from_first_box,
 )
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
+from lightning_trackers.evaluation.submission import TRACKINGNET_SERVER
 
 SEQUENCES = 511
 
@@ -58,7 +59,7 @@ def trackingnet_benchmark(
         found = [n for n in files if (videos / n).is_dir()]
         check_complete("TrackingNet's test set", videos, list(files), found)
     readers = {n: partial(_sequence, videos / n, file) for n, file in files.items()}
-    return assembled(name, annotations, readers, sequences, max_frames)
+    return assembled(name, annotations, readers, sequences, max_frames, TRACKINGNET_SERVER)
 
 
 def _sequence(folder: Path, annotation: Path) -> TrackingSequence:
