@@ -309,6 +309,7 @@ class _OtbOnePass:
 
     def score(self, benchmark: Benchmark, results: Mapping[str, TrackResult]) -> Scores:
         metric = OnePassEvaluation()
+        metric.sync_on_compute = metric._to_sync = False
         scalars = ("success_auc", "precision_20px", "normalized_precision")
         sequences = {}
         for sequence in benchmark:

@@ -117,6 +117,8 @@ class EvaluationProtocol(Protocol[Result]):
     def score(self, benchmark: Benchmark, results: Mapping[str, Result]) -> Scores:
         """Score the results of every sequence of a benchmark, by name.
 
+        One process does this for all, so a torchmetrics class used here must not synchronise.
+
         Raises:
             ValueError: If a sequence has no result, or one does not belong to it.
         """
