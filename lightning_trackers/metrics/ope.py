@@ -78,10 +78,10 @@ class OnePassEvaluation(Metric):  # type: ignore[misc]  # torchmetrics is not fo
 
         Returns:
             Scalars as the rule reads them from the curves: ``success_auc``, ``precision_20px`` and
-            ``normalized_precision`` (at 0.20), or ``precision_auc`` and
-            ``normalized_precision_auc`` where the rule takes an area; ``success_curve``,
-            ``precision_curve`` and ``normalized_precision_curve``, shapes ``(21,)``, ``(51,)`` and
-            ``(51,)`` except TrackingNet's, which are ``(21,)``. NaN if no sequence was added.
+            ``normalized_precision``, where TrackingNet's rule has ``success`` and ``precision``;
+            ``success_curve``, ``precision_curve`` and ``normalized_precision_curve``, shapes
+            ``(21,)``, ``(51,)`` and ``(51,)``, all ``(21,)`` with TrackingNet's. NaN if no sequence
+            was added.
         """
         curves = ope.OnePassCurves(
             self.success_sum / self.sequences,

@@ -78,6 +78,7 @@ class Rule:
     """One toolkit's one-pass evaluation.
 
     Args:
+        title: The rule's owner, as in "OTB rule".
         source: Toolkit and version.
         frame_errors: What a frame scores.
         success: Curve of overlaps.
@@ -86,6 +87,7 @@ class Rule:
         origin: Coordinate of the first pixel in the benchmark's files.
     """
 
+    title: str
     source: str
     frame_errors: Callable[[Frames], FrameErrors]
     success: CurveRule = field(default_factory=lambda: _success(np.arange(21) / 20))
@@ -143,8 +145,8 @@ def trackingnet(frames: Frames) -> FrameErrors:
     """TrackingNet's devkit: boxes are rounded to integers, half to even; nothing is repaired."""
     target = frames.target_xywh.round()
     pred = _first_replaced(frames).round()
-    everything = torch.ones_like(frames.valid)
-    return FrameErrors(_overlaps(pred, target), *_distances(pred, target), everything)
+    centre, normalized = _distances(pred, target)
+    return FrameErrors(_overlaps(pred, target), centre, normalized, torch.ones_like(frames.valid))
 
 
 def got10k(frames: Frames) -> FrameErrors:
@@ -171,14 +173,17 @@ def pysot(frames: Frames) -> FrameErrors:
     pred, target = frames.pred_xywh, frames.target_xywh
     overlaps = _overlaps(pred, target).clip(0, 1)
     overlaps = torch.where((target[:, 2:] > 0).all(dim=-1), overlaps, -1.0)
-    errors = []
-    for unit in (1.0, target[:, 2:] + 1e-16):
+
+    def error(unit: Tensor) -> Tensor:
         pred_centre, target_centre = _pixel_centres(pred) / unit, _pixel_centres(target) / unit
         distance = _length(target_centre - pred_centre)
-        errors.append(torch.where((target_centre > 0).all(dim=-1), distance, -1.0))
+        distance = torch.where((target_centre > 0).all(dim=-1), distance, -1.0)
+        return distance.masked_fill(frames.absent, INFINITY)
+
     return FrameErrors(
         overlaps.masked_fill(frames.absent, -1.0),
-        *(error.masked_fill(frames.absent, INFINITY) for error in errors),
+        error(torch.ones_like(target[:, 2:])),
+        error(target[:, 2:] + 1e-16),
         torch.ones_like(frames.absent),
     )
 
@@ -272,7 +277,9 @@ def _scored(
 ) -> FrameErrors:
     """Return the errors with illegal frames failing overlap and passing precision."""
     return FrameErrors(
-        *(values.masked_fill(illegal, -1.0) for values in (overlaps, centre, normalized)),
+        overlaps.masked_fill(illegal, -1.0),
+        centre.masked_fill(illegal, -1.0),
+        normalized.masked_fill(illegal, -1.0),
         torch.ones_like(illegal),
     )
 
@@ -289,7 +296,9 @@ def _area(count: int) -> np.ndarray:
 
 
 def _at(index: int, count: int) -> np.ndarray:
-    return np.eye(count)[index]
+    weights = np.zeros(count)
+    weights[index] = 1
+    return weights
 
 
 def _success(thresholds: np.ndarray) -> CurveRule:
@@ -308,27 +317,31 @@ def _normalized_at_a_fifth() -> CurveRule:
 # Thresholds are spelt as the toolkits spell them: 3 * 0.05 is not 0.15, and TrackingNet's ``>=``
 # would notice.
 RULES = {
-    "otb": Rule("OTB tracker_benchmark v1.0, MATLAB (also TC-128, UAV123, NfS)", otb),
-    "lasot": Rule("LaSOT_Evaluation_Toolkit, MATLAB, 95bf38a", lasot),
+    "otb": Rule("OTB", "OTB tracker_benchmark v1.0, MATLAB (also TC-128, UAV123, NfS)", otb),
+    "lasot": Rule("LaSOT", "LaSOT_Evaluation_Toolkit, MATLAB, 95bf38a", lasot),
     "trackingnet": Rule(
+        "TrackingNet",
         "TrackingNet-devkit 79783f2, metrics.py",
         trackingnet,
-        CurveRule(np.linspace(0, 1, 21), "success_auc", _area(21), inclusive=True),
-        CurveRule(np.linspace(0, 50, 21), "precision_auc", _area(21), inclusive=True),
-        CurveRule(np.linspace(0, 0.5, 21), "normalized_precision_auc", _area(21), inclusive=True),
+        CurveRule(np.linspace(0, 1, 21), "success", _area(21), inclusive=True),
+        CurveRule(np.linspace(0, 50, 21), "precision", _area(21), inclusive=True),
+        CurveRule(np.linspace(0, 0.5, 21), "normalized_precision", _area(21), inclusive=True),
         origin=0.0,
     ),
     "got10k": Rule(
+        "got10k toolkit",
         "got10k toolkit 0.1.3; normalised precision of git 956e728",
         got10k,
         _success(np.linspace(0, 1, 21)),
         normalized_precision=CurveRule(
-            np.linspace(0, 0.5, 51), "normalized_precision_auc", _mean(51), inclusive=True
+            np.linspace(0, 0.5, 51), "normalized_precision", _mean(51), inclusive=True
         ),
     ),
-    "pysot": Rule("STVIR/pysot toolkit d04028f", pysot, _success(np.arange(0, 1.05, 0.05))),
-    "pytracking": Rule("pytracking 7eb9e74 (OTB, NfS, LaSOT)", pytracking),
-    "pytracking_uav": Rule("pytracking 7eb9e74 (UAV123)", pytracking_uav),
+    "pysot": Rule(
+        "pysot", "STVIR/pysot toolkit d04028f", pysot, _success(np.arange(0, 1.05, 0.05))
+    ),
+    "pytracking": Rule("pytracking", "pytracking 7eb9e74 (OTB, NfS, LaSOT)", pytracking),
+    "pytracking_uav": Rule("pytracking UAV123", "pytracking 7eb9e74 (UAV123)", pytracking_uav),
 }
 """Named rules. Benchmarks' own: otb, lasot, trackingnet; the others are named options."""
 
