@@ -2,8 +2,12 @@
 
     python -m experiments.evaluate checkpoint=outputs/.../last.ckpt
     python -m experiments.evaluate benchmark=[otb] paths.otb_root=/data/OTB100
+    python -m experiments.evaluate checkpoint=... devices=4
+    torchrun --nproc-per-node=4 -m experiments.evaluate checkpoint=...
 
-Finished sequences are kept in the output folder; the same command again goes on with the others.
+Several processes, also those of ``srun``, share the sequences; on several machines the output
+folder has to be one that all of them see. Finished sequences are kept in it; the same command
+again, with as many processes as you like, goes on with the others.
 """
 
 import hashlib
@@ -18,9 +22,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.benchmark_evaluation import BenchmarkScores, evaluate_benchmarks
-from experiments.config import check, chosen_device, made, run_checked, user_errors
+from experiments.config import check, made, run_checked, user_errors
+from experiments.ranks import on_ranks, rank_device
 from experiments.report import write_report
 from experiments.run import begin
+from lightning_trackers.evaluation.distribution import PeerError, is_first
+from lightning_trackers.evaluation.results import ResultFileError
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.methods.loading import SHIPPED, load_tracker
 
@@ -28,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
-    """Track the configured benchmarks and write the report.
+    """Track the configured benchmarks with ``cfg.devices`` processes and write the report.
 
     Args:
         cfg: Composed configuration, see ``conf/evaluate.yaml``.
@@ -36,18 +43,31 @@ def evaluate(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
 
     Returns:
         Scores of the tracker, and of the box that never moves, on every benchmark.
+
+    Raises:
+        PeerError: If another process failed or died.
     """
+    # Resolved here, as the other processes do not know what Hydra was called with.
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    return on_ranks(evaluate_rank, (resolved, output_dir), devices=cfg.devices)
+
+
+def evaluate_rank(
+    config: dict[str, Any], output_dir: Path, *, local_rank: int
+) -> list[BenchmarkScores]:
+    """Do one process's part of :func:`evaluate`; the first one writes the report."""
     clock_start = time.monotonic()
-    meta = begin(cfg, output_dir)
+    cfg = OmegaConf.create(config)
+    meta: dict[str, object] = begin(cfg, output_dir) if is_first() else {}
     checkpoint = SHIPPED if cfg.checkpoint is None else Path(cfg.checkpoint)
     meta["checkpoint"] = checkpoint
     settings: Any = OmegaConf.to_container(cfg.settings, resolve=True)
     benchmarks = list(made(cfg.benchmarks).values())
-    tracker = load_tracker(checkpoint, settings, chosen_device(cfg.device))
+    tracker = load_tracker(checkpoint, settings, rank_device(cfg.device, local_rank))
     trackers = {cfg.exp_name: tracker}
     if cfg.evaluation.references:
         trackers["box that never moves"] = StaticTracker()
-    loggers = list(made(cfg.logger).values())
+    loggers = list(made(cfg.logger).values()) if is_first() else []
     scores = evaluate_benchmarks(
         trackers,
         benchmarks,
@@ -58,6 +78,8 @@ def evaluate(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
         clip_frames=cfg.evaluation.clip_frames,
         loggers=loggers,
     )
+    if not is_first():
+        return scores
     for logger in loggers:
         logger.finalize("success")
     meta["duration"] = f"{(time.monotonic() - clock_start) / 60:.1f} min"
@@ -75,11 +97,14 @@ def fingerprint(checkpoint: Path, settings: dict[str, object]) -> str:
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float:
-    """Evaluate one checkpoint; return the success AUC on the first benchmark."""
+    """Evaluate one checkpoint; return its headline score on the first benchmark, for sweeps."""
     with user_errors():
         check(cfg)
-        scores = evaluate(cfg, Path(HydraConfig.get().runtime.output_dir))
-    return scores[0].success_auc
+        try:
+            scores = evaluate(cfg, Path(HydraConfig.get().runtime.output_dir))
+        except (PeerError, ResultFileError) as error:
+            raise SystemExit(f"error: {error}") from error
+    return scores[0].headline_score
 
 
 if __name__ == "__main__":

@@ -156,11 +156,11 @@ def checkpoint_to_resume(resume: str | None, output_dir: Path) -> Path | None:
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="run")
 def main(cfg: DictConfig) -> float:
-    """Run one configuration; return the success AUC on the first benchmark, for sweeps."""
+    """Run one configuration; return its headline score on the first benchmark, for sweeps."""
     with user_errors():
         check(cfg)
         scores = run(cfg, Path(HydraConfig.get().runtime.output_dir))
-    return scores[0].success_auc if scores else float("nan")
+    return scores[0].headline_score if scores else float("nan")
 
 
 if __name__ == "__main__":

@@ -182,6 +182,11 @@ class Deal:
             return None
 
 
+def is_first() -> bool:
+    """Return whether this is the process that writes what is written once."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
 @contextmanager
 def team() -> Iterator[Team]:
     """Lend the team of all processes; what it needs is given back in the end."""

@@ -28,6 +28,10 @@ _ONE_BASED = np.array([1.0, 1.0, 0.0, 0.0])
 _REMEDY = "Remove the file to have the sequence tracked again"
 
 
+class ResultFileError(ValueError):
+    """A result file is damaged or belongs to other annotations; the message names file and line."""
+
+
 class ResultStore:
     """The results of one tracker on one benchmark.
 
@@ -52,7 +56,7 @@ class ResultStore:
         """Return the saved result of a sequence, or None if it was not saved yet.
 
         Raises:
-            ValueError: If a file does not belong to this sequence or was damaged.
+            ResultFileError: If a file does not belong to this sequence or was damaged.
         """
         boxes_file, times_file, scores_file = self._files(sequence.name)
         if not (boxes_file.exists() and times_file.exists() and scores_file.exists()):
@@ -60,7 +64,7 @@ class ResultStore:
         boxes_xyxy = read_boxes(boxes_file, len(sequence))
         first = sequence.start_xyxy
         if not np.allclose(boxes_xyxy[0], first, rtol=0, atol=1e-3):
-            raise ValueError(
+            raise ResultFileError(
                 f"{boxes_file}, line 1: expected the box that {sequence.name} starts from, "
                 f"x1 y1 x2 y2 = {first.tolist()} (0-based), got {boxes_xyxy[0].tolist()}. The "
                 "result belongs to other annotations: choose another output folder, or overwrite"
@@ -146,7 +150,7 @@ def read_boxes(file: Path, count: int | None = None) -> np.ndarray:
         count: The number of lines expected.
 
     Raises:
-        ValueError: If a line is not four numbers, or the count differs.
+        ResultFileError: If a line is not four finite numbers, or the count differs.
     """
     return xywh_to_xyxy(_read_table(file, count, 4) - _ONE_BASED)
 
@@ -156,18 +160,22 @@ def _table(rows: np.ndarray, decimals: int) -> str:
 
 
 def _read_table(file: Path, count: int | None, columns: int) -> np.ndarray:
-    lines = file.read_text(encoding="utf-8").rstrip().splitlines()
+    # A file that is not text at all fails as a line that is not numbers.
+    lines = file.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = [float(value) for value in line.replace(",", " ").split()]
         except ValueError:
             row = []
-        if len(row) != columns:
-            raise ValueError(
-                f"{file}, line {number}: expected {columns} number(s), got {line!r}. {_REMEDY}"
+        if len(row) != columns or not np.isfinite(row).all():
+            raise ResultFileError(
+                f"{file}, line {number}: expected {columns} finite number(s), separated by commas, "
+                f"tabs or blanks, got {line[:80]!r}. {_REMEDY}"
             )
         rows.append(row)
     if len(rows) != (len(rows) if count is None else count):
-        raise ValueError(f"{file}: expected {count} lines, one a frame, got {len(rows)}. {_REMEDY}")
+        raise ResultFileError(
+            f"{file}: expected {count} lines, one a frame, got {len(rows)}. {_REMEDY}"
+        )
     return np.array(rows, dtype=np.float64).reshape(-1, columns)
