@@ -7,7 +7,7 @@ video); Zhu et al., Distractor-aware Siamese Networks, ECCV 2018, Section 3.2 (n
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -150,6 +150,8 @@ class PairDataset(Dataset[PairSample]):
         if not 0 <= negative_share <= 1:
             raise ValueError(f"pairs: expected negative_share in [0, 1], got {negative_share}")
         self.sources = list(sources.values())
+        # Asked once: looking for a method costs more than drawing a source.
+        self.streamed = [isinstance(s.source, StreamedSource) for s in self.sources]
         self.shares = tuple(float(share) for share in weights / weights.sum())
         self.quotas = tuple(s.quota for s in sources.values())
         served = [q for s, q in zip(self.shares, self.quotas, strict=True) if s > 0]

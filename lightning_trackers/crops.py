@@ -8,7 +8,7 @@ Section 2.2 (context margin and mean-colour padding).
 """
 
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Protocol
 
 import cv2
@@ -39,7 +39,8 @@ class Window:
         Raises:
             ValueError: If ``side`` or ``size`` is not positive, or a number is not finite.
         """
-        if not (np.isfinite([self.cx, self.cy, self.side]).all() and self.side > 0 < self.size):
+        finite = isfinite(self.cx) and isfinite(self.cy) and isfinite(self.side)
+        if not (finite and self.side > 0 < self.size):
             raise ValueError(f"window: expected finite numbers and positive sizes, got {self}")
 
     @property
@@ -147,16 +148,16 @@ def crop(frame: np.ndarray, window: Window, fill: np.ndarray | None = None) -> n
             [0.0, step / shrink, (top - y1 + 0.5 * step) / shrink - 0.5],
         ]
     )
-    return np.asarray(
-        cv2.warpAffine(
-            patch,
-            to_patch,
-            (window.size, window.size),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=tuple(float(v) for v in fill),
-        )
+    # OpenCV 5 warps four channels in half the time of three, to the same values.
+    warped = cv2.warpAffine(
+        cv2.cvtColor(patch, cv2.COLOR_RGB2RGBA),
+        to_patch,
+        (window.size, window.size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(*map(float, fill), 0.0),
     )
+    return np.asarray(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB))
 
 
 def mean_colour(frame: np.ndarray) -> np.ndarray:

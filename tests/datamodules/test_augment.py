@@ -17,8 +17,8 @@ def varied(options, seed=0, image=None):
 
 def changed(image, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0, order=(0, 1, 2, 3)):
     mean = image.mean(axis=(0, 1))
-    matrix, bias = colour_jitter(mean, brightness, contrast, saturation, hue, order)
-    return image @ matrix.T + bias
+    matrix = colour_jitter(np.eye(3, 4), mean, brightness, contrast, saturation, hue, order)
+    return image @ matrix[:, :3].T + matrix[:, 3]
 
 
 def test_nothing_asked_for_changes_nothing():
@@ -84,6 +84,16 @@ def test_changes_of_colour_are_applied_in_their_order(order):
     for step in order:
         expected = steps[step](expected)
     np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_grey_comes_before_the_change_of_colour():
+    before = np.array([[0.2, 0.5, 0.3, 7.0]] * 3)
+    image = np.random.default_rng(0).uniform(90, 160, (31, 31, 3))
+    grey = image @ before[:, :3].T + before[:, 3]
+    change = (1.2, 0.7, 1.25, 0.02, (1, 0, 3, 2))
+    matrix = colour_jitter(before, image.mean(axis=(0, 1)), *change)
+    found = image @ matrix[:, :3].T + matrix[:, 3]
+    np.testing.assert_allclose(found, changed(grey, *change), atol=1e-9)
 
 
 def test_hue_turns_about_grey():
