@@ -183,15 +183,24 @@ def _plan(index: TrackIndex, settings: PackSettings) -> list[list[_Unit]]:
             tracks[video, span].append(i)
             frames[video, span] += count
     keys = list(tracks)
-    order = np.random.default_rng(0).permutation(len(keys))
+    # Equally full, so that no shard is left with a frame or two.
+    total = sum(frames.values())
+    full = total / max(1, round(total / settings.shard_frames))
     shards: list[list[_Unit]] = [[]]
+    videos: list[set[int]] = [set()]
     filled = 0
-    for key in (keys[j] for j in order):
-        if filled >= settings.shard_frames:
+    for j in np.random.default_rng(0).permutation(len(keys)):
+        # Two videos at least, so that a negative pair can be drawn from a shard alone.
+        if filled >= len(shards) * full and len(videos[-1]) > 1:
             shards.append([])
-            filled = 0
-        shards[-1].append(_Unit(tracks[key], key[1]))
-        filled += frames[key]
+            videos.append(set())
+        video, span = keys[j]
+        shards[-1].append(_Unit(tracks[video, span], span))
+        videos[-1].add(video)
+        filled += frames[video, span]
+    if len(shards) > 1 and len(videos[-1]) < 2:
+        rest = shards.pop()
+        shards[-1] += rest
     return shards
 
 

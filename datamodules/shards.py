@@ -24,6 +24,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ class PackedIndex(TrackIndex):
         try:
             super().__init__(path)
             self.positions: np.ndarray = np.load(places, mmap_mode="r")
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError) as error:
             raise DatasetError(f"{places.parent}: {error}; {_REPAIR}") from error
         if self.positions.dtype != POSITION or len(self.positions) != self.boxes:
             raise DatasetError(
@@ -443,6 +444,45 @@ class ShardStream:
             while len(self._open) > 2 * self.lanes:
                 self._open.popitem(last=False)
         return self._open[k]
+
+
+def files_or_shards(
+    name: str,
+    files: Callable[..., TrackSource],
+    shards: str | Path | None,
+    cache: str | Path | None,
+) -> TrackSource | ShardStream:
+    """Return a training set as its packed crops where these are given, else as its files.
+
+    Args:
+        name: Name of the set in the configuration.
+        files: Makes the source from the files; its argument ``root`` may be None.
+        shards: Folder or URL of the packed crops.
+        cache: Local folder for shards behind a URL.
+
+    Raises:
+        DatasetError: If neither files nor shards are given, or shards behind a URL have no cache.
+    """
+    root = getattr(files, "keywords", {}).get("root")
+    if shards is None and root is None:
+        folder = name.removesuffix("_val")  # one folder holds both splits
+        raise DatasetError(
+            f"{name}: needs paths.{folder}_root, the folder of its files, or paths.{name}_shards, its "
+            f"packed crops; give one on the command line, or set TRACKERS_{folder.upper()}_ROOT or "
+            f"TRACKERS_{name.upper()}_SHARDS"
+        )
+    if shards is None:
+        log.info("%s: files in %s", name, root)
+        return files()
+    log.info("%s: packed crops in %s", name, shards)
+    if "://" not in str(shards):
+        return ShardSource(shards, name)
+    if cache is None:
+        raise DatasetError(
+            f"{name}: shards behind a URL need a local folder; give paths.shard_cache=/... or set "
+            "TRACKERS_SHARD_CACHE"
+        )
+    return ShardStream(shards, name, cache)
 
 
 def _no_frame_file(video: str, frame: int) -> Path:

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from callbacks.nan_guard import NonFiniteLossError
+from datamodules.errors import DatasetError
 
 CONF = Path(__file__).parent / "conf"
 
@@ -125,7 +126,13 @@ def user_errors() -> Iterator[None]:
     """End the program in one line on what the user can mend; anything else keeps its trace."""
     try:
         yield
-    except (ConfigError, NonFiniteLossError, FileNotFoundError, FileExistsError) as error:
+    except (
+        ConfigError,
+        DatasetError,
+        NonFiniteLossError,
+        FileNotFoundError,
+        FileExistsError,
+    ) as error:
         raise SystemExit(f"error: {error}") from error
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -15,18 +15,18 @@ from webdataset import tariterators
 from datamodules.errors import DatasetError
 from datamodules.frames import decode_image, read_frame
 from datamodules.packing import PackSettings, pack
-from datamodules.shards import MANIFEST, Manifest, ShardSource
+from datamodules.shards import MANIFEST, Manifest, PackedIndex, ShardSource
 from datamodules.sources.vid import VIDSource
 from lightning_trackers.crops import crop, search_window
 from tests.datamodules import miniature as mini
 
-SMALL = PackSettings(shard_frames=8, clip_frames=4)
+SMALL = PackSettings(shard_frames=12, clip_frames=4)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("vid")
-    mini.vid(root)
+    mini.vid(root, videos=6)
     return VIDSource(root)
 
 
@@ -55,9 +55,9 @@ def test_every_visible_frame_is_packed_once_as_pysot_s_crop(source, tmp_path):
     found = samples(tmp_path)
     assert found.keys() == frames_of(source.index)
     said = Manifest.read(manifest)
-    assert (said.videos, said.tracks, said.frames) == (3, 6, 42)
-    assert len(said.shards) > 3
-    assert sum(s.frames for s in said.shards) == 42
+    assert (said.videos, said.tracks, said.frames) == (6, 12, 84)
+    assert len(said.shards) > 4
+    assert sum(s.frames for s in said.shards) == 84
     jpeg, description = found[source.index.track(0).video, "0", 3]
     crop_image = decode_image(jpeg, "crop")
     assert crop_image.shape == (511, 511, 3)
@@ -72,6 +72,18 @@ def test_every_visible_frame_is_packed_once_as_pysot_s_crop(source, tmp_path):
     frame = read_frame(source.frame_path(source.index.track(0).video, 3))
     expected = crop(frame, search_window(box, 511, 127))
     assert np.abs(crop_image.astype(int) - expected).mean() < 2  # JPEG
+
+
+def test_a_shard_holds_two_videos_and_none_is_left_nearly_empty(source, tmp_path):
+    for frames in (1, 5, 9, 20, 1000):
+        out = tmp_path / str(frames)
+        manifest = Manifest.read(
+            pack(source, out, PackSettings(shard_frames=frames, clip_frames=2))
+        )
+        for shard in manifest.shards:
+            index = PackedIndex((out / shard.name).with_suffix(".arrow"))
+            assert len(set(index.video_ids.tolist())) > 1
+            assert shard.frames >= min(frames, 84) / 2
 
 
 def test_clips_are_short_and_lie_in_one_shard(source, tmp_path):
@@ -118,6 +130,7 @@ def test_parts_together_are_the_whole_and_the_same_bytes(source, tmp_path, parts
     assert one == other
 
 
+@pytest.mark.slow
 def test_processes_write_what_one_process_writes(source, tmp_path):
     pack(source, tmp_path / "one", SMALL)
     pack(source, tmp_path / "two", SMALL, workers=2)
@@ -137,7 +150,7 @@ def test_a_pack_that_was_killed_goes_on(source, tmp_path):
             return slow(path)
         packing.read_frame = read_frame
         source = VIDSource({str(source.frame_path.folder.parents[1])!r})
-        packing.pack(source, {str(out)!r}, packing.PackSettings(shard_frames=8, clip_frames=4))
+        packing.pack(source, {str(out)!r}, packing.PackSettings(shard_frames=12, clip_frames=4))
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
     deadline = time.monotonic() + 60
@@ -169,7 +182,7 @@ def test_a_finished_pack_is_not_written_again(source, tmp_path):
 def test_a_folder_of_another_pack_is_refused(source, tmp_path):
     pack(source, tmp_path, SMALL)
     with pytest.raises(DatasetError, match=r"shard-000000\.json: .*other settings; remove"):
-        pack(source, tmp_path, PackSettings(shard_frames=8, clip_frames=4, quality=80))
+        pack(source, tmp_path, PackSettings(shard_frames=12, clip_frames=4, quality=80))
 
 
 def test_unreadable_frames_are_left_out_and_counted(tmp_path):
