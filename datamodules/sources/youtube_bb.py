@@ -52,6 +52,7 @@ _TYPES = dict.fromkeys(_COLUMNS, pa.string()) | _NUMBERS | dict.fromkeys(_EDGES,
 _WHOLE = "^-?[0-9]{1,9}$"
 _DECIMAL = r"^-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?$"
 _TEXT = "^[ -~]*$"  # ASCII that shows
+_ASCII = bytes(i if i < 128 else 0x1A for i in range(256))  # no text has this control character
 _VIDEOS_PER_UNIT = 64
 
 
@@ -199,11 +200,11 @@ def frame_name(video: str, second: int, track: str) -> str:
     return f"{class_id}/{video}_{1000 * int(second)}_{class_id}_{object_id}.jpg"
 
 
-def parse_annotations(source: Path | bytes, where: str) -> Rows:
+def parse_annotations(data: bytes, where: str) -> Rows:
     """Parse a detection CSV file.
 
     Args:
-        source: The file, or its content.
+        data: Content of the file.
         where: Its name, for messages.
 
     Raises:
@@ -216,11 +217,13 @@ def parse_annotations(source: Path | bytes, where: str) -> Rows:
         return "skip"
 
     skipped: list[Skipped] = []
+    if not data.isascii():
+        data = data.translate(_ASCII)
     try:
-        table = _read(source, _TYPES, count)
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+        table = _read(data, _TYPES, count)
+    except pa.ArrowInvalid:
         wrong.clear()
-        table, skipped = _read_with_care(source, where, count)
+        table, skipped = _read_with_care(data, where, count)
     if wrong:
         reason = f"line without {len(_COLUMNS)} values"
         skipped.append(Skipped(reason, len(wrong), wrong[0]))
@@ -281,7 +284,7 @@ def _read_video(rows: Rows, unit: Videos) -> Iterator[Entry]:
 
 
 def _units(file: Path, frames: Path, sizes: Path | None) -> list[Videos]:
-    rows = parse_annotations(file, str(file))
+    rows = parse_annotations(file.read_bytes(), str(file))
     skipped = rows.skipped
     image_wh = None
     if sizes is not None:
@@ -339,9 +342,9 @@ def parse_sizes(data: bytes, videos: np.ndarray, where: str) -> tuple[np.ndarray
     return image_wh, [error.skipped() for error in wrong]
 
 
-def _read(source: Path | bytes, types: dict[str, pa.DataType], invalid: object) -> pa.Table:
+def _read(data: bytes, types: dict[str, pa.DataType], invalid: object) -> pa.Table:
     return pyarrow.csv.read_csv(
-        pa.BufferReader(source) if isinstance(source, bytes) else str(source),
+        pa.BufferReader(data),
         # One thread, so that an invalid row knows its number.
         pyarrow.csv.ReadOptions(column_names=list(_COLUMNS), use_threads=False),
         pyarrow.csv.ParseOptions(quote_char=False, double_quote=False, invalid_row_handler=invalid),
@@ -351,13 +354,11 @@ def _read(source: Path | bytes, types: dict[str, pa.DataType], invalid: object) 
     )
 
 
-def _read_with_care(
-    source: Path | bytes, where: str, invalid: object
-) -> tuple[pa.Table, list[Skipped]]:
-    """Read a file in which some value is no number, or no text, and leave its lines out."""
+def _read_with_care(data: bytes, where: str, invalid: object) -> tuple[pa.Table, list[Skipped]]:
+    """Read a file in which some value is no number and leave its lines out."""
     try:
-        table = _read(source, dict.fromkeys(_COLUMNS, pa.binary()), invalid)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        table = _read(data, dict.fromkeys(_COLUMNS, pa.string()), invalid)
+    except pa.ArrowInvalid as error:
         raise DatasetError(f"{where}: not a CSV file ({error}); {LAYOUT}") from error
     good = np.ones(len(table), dtype=bool)
     for name in _COLUMNS:
@@ -366,12 +367,12 @@ def _read_with_care(
     skipped = []
     if not good.all():
         i = int(np.flatnonzero(~good)[0])
-        line = b",".join(table[name][i].as_py() for name in _COLUMNS).decode(errors="replace")
+        line = ",".join(table[name][i].as_py() for name in _COLUMNS)
         skipped.append(
             Skipped("line with a value that is no number", int((~good).sum()), f"{where}: {line!r}")
         )
         table = table.filter(pa.array(good))
-    columns = [table[name].cast(pa.string()).cast(wanted) for name, wanted in _TYPES.items()]
+    columns = [table[name].cast(wanted) for name, wanted in _TYPES.items()]
     return pa.table(columns, names=list(_TYPES)), skipped
 
 
