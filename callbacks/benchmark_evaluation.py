@@ -19,7 +19,6 @@ from callbacks.progress import FrameProgress
 from lightning_trackers.evaluation.benchmarking import (
     BenchmarkScores,
     Keeping,
-    SequenceScores,
     evaluate_benchmark,
 )
 from lightning_trackers.evaluation.distribution import team
@@ -27,7 +26,7 @@ from lightning_trackers.evaluation.sequence import Benchmark
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.evaluation.tracker import Tracker
 
-__all__ = ["BenchmarkEvaluation", "BenchmarkScores", "SequenceScores", "evaluate_benchmarks"]
+__all__ = ["BenchmarkEvaluation", "BenchmarkScores", "evaluate_benchmarks"]
 
 
 def evaluate_benchmarks(

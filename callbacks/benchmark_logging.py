@@ -80,16 +80,17 @@ def _wandb_media(rows: Sequence[BenchmarkScores]) -> dict[str, Any]:
             title=f"{rows[0].benchmark}: {name.replace('_', ' ')}",
             xname=curve.x_label,
         )
+    # Runs of one sequence may be scored together, so lengths and speeds have no place in some rows.
     by_sequence = [
         {
             "tracker": row.tracker,
             "sequence": name,
-            "frames": frames,
+            "frames": row.frames.get(name),
             **row.scores.sequences.get(name, {}),
-            "fps": row.sequence_fps[name],
+            "fps": row.sequence_fps.get(name),
         }
         for row in rows
-        for name, frames in row.frames.items()
+        for name in row.scores.sequences or row.frames
     ]
     by_attribute = [
         {"tracker": row.tracker, "attribute": code, **values}

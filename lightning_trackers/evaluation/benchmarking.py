@@ -11,22 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from lightning_trackers.evaluation.distribution import Deal, PeerError, Team
-from lightning_trackers.evaluation.one_pass import TrackResult, track_one_pass
-from lightning_trackers.evaluation.protocol import (
-    Curve,
-    EvaluationProtocol,
-    Scores,
-    SequenceResult,
-)
-from lightning_trackers.evaluation.results import ResultStore
+from lightning_trackers.evaluation.ope_protocol import OnePass
+from lightning_trackers.evaluation.protocol import EvaluationProtocol, Scores, SequenceResult
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 from lightning_trackers.evaluation.tracker import Tracker
 from lightning_trackers.files import remove_leftovers
-from lightning_trackers.metrics.functional import ope
-from lightning_trackers.metrics.ope import OnePassEvaluation
 
 log = logging.getLogger(__name__)
 
@@ -66,41 +57,10 @@ class BenchmarkScores:
         """Scores by log key, and ``fps``."""
         return {**self.scores.scalars, "fps": self.fps}
 
-    # Old names, read by the report until it has moved to `scores`.
-
-    success_auc = property(lambda self: self.scores.scalars["success_auc"])
-    precision_20px = property(lambda self: self.scores.scalars["precision_20px"])
-    normalized_precision = property(lambda self: self.scores.scalars["normalized_precision"])
-
-    @property
-    def curves(self) -> dict[str, np.ndarray]:
-        """Ordinates by key."""
-        return {f"{name}_curve": curve.y for name, curve in self.scores.curves.items()}
-
-    @property
-    def sequences(self) -> tuple["SequenceScores", ...]:
-        """Rows of the table of sequences."""
-        return tuple(
-            SequenceScores(name, self.frames[name], **values, fps=self.sequence_fps[name])
-            for name, values in self.scores.sequences.items()
-        )
-
     @property
     def headline_score(self) -> float:
         """The score that ranks trackers; NaN where there is none."""
         return self.scores.scalars.get(self.headline, float("nan"))
-
-
-@dataclass(frozen=True)
-class SequenceScores:
-    """How one tracker did on one sequence; read by the report until it has moved to `scores`."""
-
-    sequence: str
-    frames: int
-    success_auc: float
-    precision_20px: float
-    normalized_precision: float
-    fps: float
 
 
 class Progress(Protocol):
@@ -210,7 +170,7 @@ def evaluate_benchmark(
 
 def protocol_of(benchmark: Benchmark) -> EvaluationProtocol[Any]:
     """Return how a benchmark is evaluated: in one pass under the OTB rule where it does not say."""
-    return _OtbOnePass() if benchmark.protocol is None else benchmark.protocol
+    return OnePass() if benchmark.protocol is None else benchmark.protocol
 
 
 def _stored(
@@ -290,46 +250,5 @@ def _rate(times_s: np.ndarray) -> float:
 
 def _line(scores: BenchmarkScores) -> str:
     """Return the scores as a line of the log."""
-    if not scores.scores.scalars:
-        return (
-            "no scores, as its ground truth is not public; submit the result files to those who "
-            f"keep it; {scores.fps:.1f} frames/s"
-        )
     parts = [f"{key} {value:.3f}" for key, value in scores.scores.scalars.items()]
-    return ", ".join([*parts, f"{scores.fps:.1f} frames/s"])
-
-
-class _OtbOnePass:
-    """One-pass evaluation under the OTB rule, until the protocol has a file of its own."""
-
-    name = "one-pass evaluation, OTB rule"
-    headline = "success_auc"
-    track = staticmethod(track_one_pass)
-    store = staticmethod(ResultStore)
-
-    def score(self, benchmark: Benchmark, results: Mapping[str, TrackResult]) -> Scores:
-        metric = OnePassEvaluation()
-        metric.sync_on_compute = metric._to_sync = False
-        scalars = ("success_auc", "precision_20px", "normalized_precision")
-        sequences = {}
-        for sequence in benchmark:
-            values = metric(
-                torch.from_numpy(results[sequence.name].boxes_xyxy),
-                torch.from_numpy(np.asarray(sequence.boxes_xyxy, dtype=np.float64)),
-                torch.from_numpy(sequence.valid),
-            )
-            sequences[sequence.name] = {key: float(values[key]) for key in scalars}
-        values = metric.compute()
-        axes = {
-            "success": (ope.SUCCESS_THRESHOLDS, "overlap threshold"),
-            "precision": (ope.PRECISION_THRESHOLDS, "centre error threshold, px"),
-            "normalized_precision": (
-                ope.NORMALIZED_PRECISION_THRESHOLDS,
-                "centre error threshold / target size",
-            ),
-        }
-        curves = {
-            key: Curve(x.numpy(), values[f"{key}_curve"].numpy(), label, "share of frames")
-            for key, (x, label) in axes.items()
-        }
-        return Scores({key: float(values[key]) for key in scalars}, curves, sequences)
+    return ", ".join([*parts or ["no scores"], f"{scores.fps:.1f} frames/s"])
