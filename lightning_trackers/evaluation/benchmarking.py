@@ -251,4 +251,4 @@ def _rate(times_s: np.ndarray) -> float:
 def _line(scores: BenchmarkScores) -> str:
     """Return the scores as a line of the log."""
     parts = [f"{key} {value:.3f}" for key, value in scores.scores.scalars.items()]
-    return ", ".join([*parts or ["no scores"], f"{scores.fps:.1f} frames/s"])
+    return ", ".join([*(parts or ["no scores"]), f"{scores.fps:.1f} frames/s"])

@@ -240,7 +240,9 @@ def test_validation_chooses_the_checkpoint_and_the_end_is_reported(tmp_path, has
     assert len(validated) == 4
     assert max(validated) == validated[1]
     (final,) = [r for r in rows if r["test/drawn/success_auc"]]
-    assert float(final["test/drawn/success_auc"]) == pytest.approx(evaluation.scores[0].headline_score)
+    assert float(final["test/drawn/success_auc"]) == pytest.approx(
+        evaluation.scores[0].headline_score
+    )
     assert float(final["reference/static/drawn/precision_20px"]) == 1.0
     assert (tmp_path / "results" / "drawn" / "ours" / "a.txt").is_file()
 
@@ -341,4 +343,3 @@ def test_offline_wandb_gets_scalars_curves_and_clip(tmp_path, monkeypatch):
     content = json.loads(curve.read_text())
     assert len(content["data"]) == 2 * 21  # a row for each tracker and threshold
     assert next(run.glob("*.wandb")).stat().st_size > 0
-
