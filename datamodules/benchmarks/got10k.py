@@ -20,6 +20,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from datamodules.benchmarks.reading import (
     all_frames,
@@ -34,6 +35,8 @@ from datamodules.benchmarks.reading import (
     to_xyxy,
 )
 from datamodules.errors import DatasetError
+from lightning_trackers.evaluation.ope_protocol import AverageOverlapOnePass
+from lightning_trackers.evaluation.protocol import EvaluationProtocol
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 from lightning_trackers.evaluation.submission import GOT10K_SERVER
 
@@ -53,6 +56,7 @@ def got10k_benchmark(
     name: str | None = None,
     sequences: Sequence[str] | None = None,
     max_frames: int | None = None,
+    protocol: EvaluationProtocol[Any] | None = None,
 ) -> Benchmark:
     """Read the validation or the test split of GOT-10k, 180 sequences each.
 
@@ -62,6 +66,7 @@ def got10k_benchmark(
         name: Name of the benchmark in log keys and result folders; ``got10k_<subset>`` by default.
         sequences: Names of the sequences to take; all by default, and then all must be there.
         max_frames: Use at most so many frames of each, from its first.
+        protocol: How it is tracked and scored; GOT-10k's rule, or its server, by default.
 
     Raises:
         DatasetError: If a sequence is missing, a file is not as expected, or a name is unknown.
@@ -80,9 +85,9 @@ def got10k_benchmark(
         check_complete(f"GOT-10k {subset}", folder, names, found)
     read = _val_sequence if subset == "val" else _test_sequence
     readers = {n: partial(read, folder / n) for n in found}
-    protocol = GOT10K_SERVER if subset == "test" else None
+    own = AverageOverlapOnePass() if subset == "val" else GOT10K_SERVER
     default = f"got10k_{subset}"
-    return assembled(name or default, folder, readers, sequences, max_frames, protocol)
+    return assembled(name or default, folder, readers, sequences, max_frames, protocol or own)
 
 
 def _val_sequence(folder: Path) -> TrackingSequence:

@@ -17,6 +17,7 @@ Source: Fan et al., LaSOT: A High-quality Benchmark for Large-scale Single Objec
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from datamodules.benchmarks.reading import (
     assembled,
@@ -31,9 +32,11 @@ from datamodules.benchmarks.reading import (
     to_xyxy,
 )
 from datamodules.errors import DatasetError
+from lightning_trackers.evaluation.ope_protocol import OnePass
+from lightning_trackers.evaluation.protocol import EvaluationProtocol
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
-ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC")
+ATTRIBUTES: tuple[str, ...] = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC")
 ATTRIBUTES += ("VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
 """Order of the flags in the toolkit's ``annos/att`` files."""
 
@@ -53,6 +56,7 @@ def lasot_benchmark(
     max_frames: int | None = None,
     testing_set: str | Path | None = None,
     attribute_folder: str | Path | None = None,
+    protocol: EvaluationProtocol[Any] | None = None,
 ) -> Benchmark:
     """Read the 280 test sequences of LaSOT, or its extension subset of 150.
 
@@ -65,6 +69,7 @@ def lasot_benchmark(
         max_frames: Use at most so many frames of each, from its first.
         testing_set: The official list of the test split, ``<root>/testing_set.txt`` by default.
         attribute_folder: The toolkit's ``annos/att``; without it sequences carry no attributes.
+        protocol: How it is tracked and scored; one-pass evaluation under LaSOT's rule by default.
 
     Raises:
         DatasetError: If a sequence or the list is missing, a file is not as expected, or a name is
@@ -91,7 +96,9 @@ def lasot_benchmark(
     attributes = Path(attribute_folder) if attribute_folder else None
     readers = {n: partial(_sequence, folder, attributes) for n, folder in folders.items()}
     default = "lasot" if subset == "test" else "lasot_extension"
-    return assembled(name or default, root, readers, sequences, max_frames)
+    return assembled(
+        name or default, root, readers, sequences, max_frames, protocol or OnePass("lasot")
+    )
 
 
 def _testing_set(file: Path) -> list[str]:

@@ -16,6 +16,7 @@ ICCV 2017; evaluated under the OTB rule.
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from datamodules.benchmarks.reading import (
 )
 from datamodules.errors import DatasetError
 from lightning_trackers.boxes import xywh_to_xyxy, xyxy_to_xywh
+from lightning_trackers.evaluation.ope_protocol import OnePass
+from lightning_trackers.evaluation.protocol import EvaluationProtocol
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
 SEQUENCES = 100
@@ -45,6 +48,7 @@ def nfs_benchmark(
     name: str | None = None,
     sequences: Sequence[str] | None = None,
     max_frames: int | None = None,
+    protocol: EvaluationProtocol[Any] | None = None,
 ) -> Benchmark:
     """Read NfS (100 sequences) under the OTB rule.
 
@@ -54,6 +58,7 @@ def nfs_benchmark(
         name: Name of the benchmark in log keys and result folders; ``nfs<fps>`` by default.
         sequences: Names of the sequences to take; all by default, and then all must be there.
         max_frames: Use at most so many frames of each, from its first.
+        protocol: How it is tracked and scored; one-pass evaluation under OTB's rule by default.
 
     Raises:
         DatasetError: If a sequence is missing, a file is not as expected, or a name is unknown.
@@ -68,7 +73,9 @@ def nfs_benchmark(
     if sequences is None:
         check_complete(f"NfS at {fps} fps", root, SEQUENCES, list(files))
     readers = {n: partial(_sequence, n, file) for n, file in files.items()}
-    return assembled(name or f"nfs{fps}", root, readers, sequences, max_frames)
+    return assembled(
+        name or f"nfs{fps}", root, readers, sequences, max_frames, protocol or OnePass("otb")
+    )
 
 
 def _sequence(name: str, file: Path) -> TrackingSequence:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +33,14 @@ from datamodules.benchmarks.reading import (
 )
 from datamodules.errors import DatasetError
 from datamodules.frames import FrameFiles, image_files
+from lightning_trackers.evaluation.ope_protocol import OnePass
+from lightning_trackers.evaluation.protocol import EvaluationProtocol
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
 __all__ = [
     "AnnotatedFolder",
     "find_annotated_folders",
+    "image_number",
     "is_valid",
     "otb_benchmark",
     "otb_layout_benchmark",
@@ -100,7 +104,7 @@ class AnnotatedFolder:
         images = image_files(self.image_folder)
         if len(images) != len(boxes_xywh) and self.name in ANNOTATED_IMAGES:
             first, last = ANNOTATED_IMAGES[self.name]
-            images = [f for f in images if first <= _image_number(f) <= last]
+            images = [f for f in images if first <= image_number(f) <= last]
         if len(images) != len(boxes_xywh):
             raise DatasetError(
                 f"sequence {self.name}: expected one line per image, got {len(images)} images in "
@@ -131,7 +135,7 @@ def otb_layout_benchmark(
         ValueError: If a file is not as expected, or a sequence name is unknown.
     """
     readers = {f.name: partial(_sequence, f) for f in find_annotated_folders(root)}
-    return assembled(name, Path(root), readers, sequences, max_frames)
+    return assembled(name, Path(root), readers, sequences, max_frames, OnePass("otb"))
 
 
 def otb_benchmark(
@@ -141,6 +145,7 @@ def otb_benchmark(
     sequences: Sequence[str] | None = None,
     max_frames: int | None = None,
     matlab_attributes: bool = False,
+    protocol: EvaluationProtocol[Any] | None = None,
 ) -> Benchmark:
     """Read OTB-2013 (51 sequences), OTB-50 (50) or OTB-2015 (100) under the OTB rule.
 
@@ -155,6 +160,7 @@ def otb_benchmark(
         max_frames: Use at most so many frames of each, from its first.
         matlab_attributes: Take the attributes from the MATLAB toolkit's rows, which differ from the
             benchmark's lists in 14 sequences.
+        protocol: How it is tracked and scored; one-pass evaluation under OTB's rule by default.
 
     Raises:
         FileNotFoundError: If the root is missing.
@@ -184,7 +190,7 @@ def otb_benchmark(
             if matlab_attributes:
                 attributes ^= MATLAB_DIFFERENCES.get(n, frozenset())
             readers[n] = partial(_sequence, replace(folders[n], name=n), attributes=attributes)
-    return assembled(name, root, readers, sequences, max_frames)
+    return assembled(name, root, readers, sequences, max_frames, protocol or OnePass("otb"))
 
 
 def find_annotated_folders(root: str | Path) -> list[AnnotatedFolder]:
@@ -261,6 +267,7 @@ def _annotation_files(folder: Path) -> dict[str, Path]:
     return numbered or ({"": plain} if plain.is_file() else {})
 
 
-def _image_number(file: Path) -> int:
+def image_number(file: Path) -> int:
+    """Return the number in an image's name, -1 if there is none."""
     digits = re.findall(r"\d+", file.stem)
     return int(digits[-1]) if digits else -1

@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from datamodules.benchmarks.reading import (
     OTB_ATTRIBUTES,
@@ -32,6 +33,8 @@ from datamodules.benchmarks.reading import (
     to_xyxy,
 )
 from datamodules.errors import DatasetError
+from lightning_trackers.evaluation.ope_protocol import OnePass
+from lightning_trackers.evaluation.protocol import EvaluationProtocol
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
 SEQUENCES = 129
@@ -47,6 +50,7 @@ def tc128_benchmark(
     name: str = "tc128",
     sequences: Sequence[str] | None = None,
     max_frames: int | None = None,
+    protocol: EvaluationProtocol[Any] | None = None,
 ) -> Benchmark:
     """Read Temple-Color 128 (129 sequences) under the OTB rule.
 
@@ -55,6 +59,7 @@ def tc128_benchmark(
         name: Name of the benchmark in log keys and result folders.
         sequences: Names of the sequences to take; all by default, and then all must be there.
         max_frames: Use at most so many frames of each, from its first.
+        protocol: How it is tracked and scored; one-pass evaluation under OTB's rule by default.
 
     Raises:
         DatasetError: If a sequence is missing, a file is not as expected, or a name is unknown.
@@ -70,7 +75,7 @@ def tc128_benchmark(
     if sequences is None:
         check_complete("Temple-Color 128", root, SEQUENCES, list(folders))
     readers = {n: partial(_sequence, folder) for n, folder in folders.items()}
-    return assembled(name, root, readers, sequences, max_frames)
+    return assembled(name, root, readers, sequences, max_frames, protocol or OnePass("otb"))
 
 
 def _sequence(folder: Path) -> TrackingSequence:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from datamodules.benchmarks.reading import (
     to_xyxy,
 )
 from datamodules.errors import DatasetError
+from lightning_trackers.evaluation.ope_protocol import OnePass
+from lightning_trackers.evaluation.protocol import EvaluationProtocol
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
 ATTRIBUTES = ("SV", "ARC", "LR", "FM", "FOC", "POC", "OV", "BC", "IV", "VC", "CM", "SOB")
@@ -98,6 +101,7 @@ def uav_benchmark(
     name: str | None = None,
     sequences: Sequence[str] | None = None,
     max_frames: int | None = None,
+    protocol: EvaluationProtocol[Any] | None = None,
 ) -> Benchmark:
     """Read UAV123, UAV123_10fps or UAV20L under the OTB rule.
 
@@ -108,6 +112,7 @@ def uav_benchmark(
             default.
         sequences: Names of the sequences to take; all by default, and then all must be there.
         max_frames: Use at most so many frames of each, from its first.
+        protocol: How it is tracked and scored; one-pass evaluation under OTB's rule by default.
 
     Raises:
         DatasetError: If a sequence is missing, a file is not as expected, or a name is unknown.
@@ -124,7 +129,14 @@ def uav_benchmark(
     if sequences is None:
         check_complete(version, annotations, known, found)
     readers = {n: partial(_sequence, annotations, images, n, version) for n in found}
-    return assembled(name or version.lower(), annotations, readers, sequences, max_frames)
+    return assembled(
+        name or version.lower(),
+        annotations,
+        readers,
+        sequences,
+        max_frames,
+        protocol or OnePass("otb"),
+    )
 
 
 def _sequence(annotations: Path, images: Path, name: str, version: str) -> TrackingSequence:
