@@ -173,7 +173,7 @@ class AverageOverlapOnePass(_TrackedOnce):
             }
         curve = Curve(
             AVERAGE_OVERLAP_THRESHOLDS.numpy(),
-            (overlap_counts(pooled) / len(pooled)).numpy(),
+            (overlap_counts(pooled).double() / len(pooled)).numpy(),
             "overlap threshold",
             "share of frames",
         )
@@ -214,7 +214,7 @@ def _visible_overlaps(run: TrackingSequence, result: TrackResult) -> Tensor:
 
 
 def _overlap_scores(overlaps: Tensor) -> dict[str, float]:
-    success = overlap_counts(overlaps) / max(len(overlaps), 1)
+    success = overlap_counts(overlaps).double() / len(overlaps)
     return {
         "average_overlap": float(overlaps.mean()),
         "success_rate_50": float(success[50]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.benchmarks.otb import is_valid, read_annotation, to_xyxy
+from datamodules.benchmarks.reading import is_valid, read_annotation, to_xyxy
 from lightning_trackers.evaluation.results import read_boxes
 from lightning_trackers.metrics import OnePassEvaluation
 from lightning_trackers.metrics.functional import (
@@ -15,6 +15,9 @@ from lightning_trackers.metrics.functional import (
     precision_curve,
     success_curve,
 )
+from lightning_trackers.metrics.functional.ope import one_pass_curves, to_file_xywh
+from lightning_trackers.metrics.functional.ope_rules import RULES
+from lightning_trackers.metrics.functional.speed import mean_rate_fps
 
 SHARED = Path(__file__).parents[3] / "../shared"
 REPORTED = SHARED / "results/otb2015/reported.json"
@@ -116,21 +119,23 @@ def test_published_results_score_what_their_toolkit_reports(tracker):
     """
     reported = json.loads(REPORTED.read_text())[tracker]
     assert len(reported["per_sequence"]) == 100
-    got10k, otb, changed = OnePassEvaluation(), OnePassEvaluation(), set()
+    got10k, otb, changed, speeds = OnePassEvaluation("got10k"), OnePassEvaluation(), set(), []
     for name, row in reported["per_sequence"].items():
         truth_xywh = read_annotation(annotation_of(name))
         pred = read_boxes(REPORTED.parent / tracker / f"{name}.txt", len(truth_xywh))
         target = to_xyxy(truth_xywh)
         pair = torch.from_numpy(pred), torch.from_numpy(target)
-        every = torch.ones(len(target), dtype=torch.bool)
-        scores = scores_of((*pair, every))
+        valid = torch.from_numpy(is_valid(truth_xywh))
+        scores = got10k(*pair, valid)
+        times_s = np.loadtxt(REPORTED.parent / tracker / f"times/{name}_time.txt")
+        speeds.append(mean_rate_fps(times_s))
         assert scores["success_auc"].item() == pytest.approx(row["success_score"], abs=1e-12)
         assert scores["precision_20px"].item() == pytest.approx(row["precision_score"], abs=1e-12)
-        got10k.update(*pair, every)
+        assert scores["success_curve"][10].item() == pytest.approx(row["success_rate"], abs=1e-12)
+        assert speeds[-1] == pytest.approx(row["speed_fps"], abs=1e-9)
 
         skipped = 5 if name == "Tiger1" else 0
-        valid = torch.from_numpy(is_valid(truth_xywh))[skipped:]
-        otb.update(pair[0][skipped:], pair[1][skipped:], valid)
+        otb.update(pair[0][skipped:], pair[1][skipped:], valid[skipped:])
         if skipped or not valid.all():
             changed.add(name)
 
@@ -139,6 +144,33 @@ def test_published_results_score_what_their_toolkit_reports(tracker):
     assert scores["precision_20px"].item() == pytest.approx(overall["precision_score"], abs=1e-12)
     for curve in ("success_curve", "precision_curve"):
         np.testing.assert_allclose(scores[curve], overall[curve], rtol=0, atol=1e-12)
+    assert np.mean(speeds) == pytest.approx(overall["speed_fps"], abs=1e-9)
 
     assert changed == {"Biker", "Board", "Crowds", "Tiger1", "Twinnings"}
     assert otb.compute()["success_auc"].item() == pytest.approx(overall["success_score"], abs=5e-4)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_the_rule_decides_about_scores_and_curves(rule):
+    sequences = [drawn_sequence(40, 0), drawn_sequence(25, 1)]
+    metric = OnePassEvaluation(rule)
+    for pred, target, valid in sequences:
+        metric.update(pred, target, valid, absent=~valid)
+    got = metric.compute()
+    expected = [
+        one_pass_curves(
+            to_file_xywh(pred, rule), to_file_xywh(target, rule), valid, absent=~valid, rule=rule
+        ).scores()
+        for pred, target, valid in sequences
+    ]
+    names = {"success", "precision"} if rule == "trackingnet" else {"success_auc", "precision_20px"}
+    curves = {"success_curve", "precision_curve", "normalized_precision_curve"}
+    assert got.keys() == names | curves | {"normalized_precision"}
+    for key in expected[0]:
+        mean = (expected[0][key][0] + expected[1][key][0]) / 2
+        torch.testing.assert_close(got[key], mean)
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match=r"rule: expected one of .*'trackingnet'.*, got 'TN'"):
+        OnePassEvaluation("TN")

@@ -14,22 +14,32 @@ from lightning_trackers.metrics.functional import (
     precision_curve,
     success_curve,
 )
+from lightning_trackers.metrics.functional.ope import (
+    frame_errors,
+    one_pass_curves,
+    to_file_xywh,
+)
+from lightning_trackers.metrics.functional.ope_rules import RULES
+from lightning_trackers.metrics.functional.speed import mean_rate_fps
 
+PYSOT_CURVES = ("success_overlap", "success_error", "norm_precision")
 VECTORS = Path(__file__).parents[4] / "../shared/spec/metric_vectors.json"
 needs_vectors = pytest.mark.skipif(not VECTORS.exists(), reason="../shared/spec is not there")
 
 
-def vector(name):
+def raw_case(name):
     """A case of the official toolkits' outputs; null is NaN there."""
-    cases = {case["id"]: case for case in json.loads(VECTORS.read_text())["cases"]}
-    case = cases[name]
-    arrays = {
-        key: torch.tensor(np.array(value, dtype=float))
-        for part in ("inputs", "outputs")
-        for key, value in case[part].items()
-        if isinstance(value, list)
-    }
-    return arrays, case["outputs"]
+    return next(c for c in json.loads(VECTORS.read_text())["cases"] if c["id"] == name)
+
+
+def vector(name):
+    """The inputs of a case as tensors, and its outputs."""
+    case = raw_case(name)
+    inputs = case["inputs"]
+    if "same_as" in inputs:
+        inputs = raw_case(inputs["same_as"])["inputs"]
+    lists = {key: value for key, value in inputs.items() if isinstance(value, list)}
+    return {k: torch.tensor(np.array(v, dtype=float)) for k, v in lists.items()}, case["outputs"]
 
 
 def boxes(*rows):
@@ -146,67 +156,303 @@ def test_shapes_that_do_not_belong_together_are_refused(function, pred, target, 
         function(pred, target, valid)
 
 
+def counted(prefix, rule, names, *, target, pred, absent=None, hidden=0.0, atol=1e-9):
+    """Score a case under a rule and compare everything that ``names`` maps to its outputs."""
+    arrays, outputs = vector(prefix)
+    boxes = arrays[target], arrays[pred]
+    valid = (boxes[0] > 0).all(dim=1)
+    gone = torch.zeros_like(valid) if absent is None else arrays[absent] == hidden
+    options = {"absent": gone, "rule": rule}
+    errors = frame_errors(boxes[1], boxes[0], valid, **options)
+    curves = one_pass_curves(boxes[1], boxes[0], valid, **options)
+    got = {f: getattr(curves, f)[0] for f in ("success", "precision", "normalized_precision")}
+    got |= {f"{key} score": value[0] for key, value in curves.scores().items()}
+    got |= {key: getattr(errors, key) for key in ("overlaps", "centre_errors")}
+    got["normalized_centre_errors"] = errors.normalized_centre_errors
+    for ours, theirs in names.items():
+        expected = torch.tensor(np.array(outputs[theirs], dtype=float))
+        values = got[ours]
+        if values.shape != expected.shape:  # toolkits that drop frames report the others
+            kept = errors.counted & ~gone if absent is not None else errors.counted
+            values = values[kept]
+        torch.testing.assert_close(values, expected, rtol=0, atol=atol, equal_nan=True)
+
+
 @needs_vectors
 @pytest.mark.parametrize("case", ["plain", "nonpositive-gt", "NaN"])
-def test_curves_agree_with_the_otb_toolkit(case):
-    arrays, scores = vector(f"otb-calcSeqErrRobust-{case}-0")
-    annotation, results = arrays["rect_anno"], arrays["results"]
-    valid = (annotation > 0).all(dim=1)
-    sequence = (xywh_to_xyxy(results), xywh_to_xyxy(annotation), valid)
-    frame_overlaps, frame_errors = overlaps(*sequence), centre_errors(*sequence)
-    # A prediction that is NaN only in part is repaired here and not there (module docstring).
-    partly = results.isnan().any(dim=1) & ~results.isnan().all(dim=1)
-    assert partly.sum() == (1 if case == "NaN" else 0)
-    expected_overlaps, expected_errors = arrays["errCoverage"], arrays["errCenter"]
-    for got, expected in (
-        (frame_overlaps, expected_overlaps),
-        (frame_errors, expected_errors),
-    ):
-        torch.testing.assert_close(got[~partly], expected[~partly], rtol=0, atol=1e-9)
-    if not partly.any():
-        expected = arrays["success_curve"], arrays["precision_curve"]
-        torch.testing.assert_close(success_curve(frame_overlaps), expected[0], rtol=0, atol=1e-9)
-        torch.testing.assert_close(precision_curve(frame_errors), expected[1], rtol=0, atol=1e-9)
-        assert success_curve(frame_overlaps).mean().item() == pytest.approx(scores["success_score"])
-        assert precision_curve(frame_errors)[20].item() == pytest.approx(scores["precision_score"])
-
-
-@needs_vectors
-def test_curves_agree_with_the_got10k_toolkit_where_all_frames_are_valid():
-    arrays, _ = vector("got10k-OTB-curves-0")
-    sequence = (xywh_to_xyxy(arrays["boxes"]), xywh_to_xyxy(arrays["anno"]))
-    sequence = (*sequence, all_valid(len(sequence[0])))
-    # 1e-9: that toolkit adds 2e-16 to the union.
-    expected = {key: arrays[key] for key in arrays if key not in ("boxes", "anno")}
-    got = {"ious": overlaps(*sequence), "center_errors": centre_errors(*sequence)}
-    got["success_curve"] = success_curve(got["ious"])
-    got["precision_curve"] = precision_curve(got["center_errors"])
-    assert got.keys() == expected.keys()
-    for key, values in got.items():
-        torch.testing.assert_close(values, expected[key], rtol=0, atol=1e-9)
+def test_the_otb_rule_agrees_with_the_matlab_toolkit(case):
+    counted(
+        f"otb-calcSeqErrRobust-{case}-0",
+        "otb",
+        {
+            "overlaps": "errCoverage",
+            "centre_errors": "errCenter",
+            "success": "success_curve",
+            "precision": "precision_curve",
+            "success_auc score": "success_score",
+            "precision_20px score": "precision_score",
+        },
+        target="rect_anno",
+        pred="results",
+    )
 
 
 @needs_vectors
 @pytest.mark.parametrize(
-    ("case", "errors", "curve"),
+    ("case", "errors", "curve", "score"),
     [
-        ("pixel", centre_errors, precision_curve),
-        ("norm", normalized_centre_errors, normalized_precision_curve),
+        ("pixel", "centre_errors", "precision", "precision_20px"),
+        ("norm", "normalized_centre_errors", "normalized_precision", "normalized_precision"),
     ],
 )
-def test_errors_agree_with_the_lasot_toolkit_in_visible_frames(case, errors, curve):
-    # That toolkit drops absent frames first and still divides by all frames.
-    arrays, scores = vector(f"lasot-{case}-0")
-    visible = arrays["absent"] == 0
-    annotation, results = arrays["rect_anno"][visible], arrays["results"][visible]
-    valid = (annotation > 0).all(dim=1)
-    sequence = (xywh_to_xyxy(results), xywh_to_xyxy(annotation), valid)
-    got = {"errCoverage": overlaps(*sequence), "err_center": errors(*sequence)}
-    for key, values in got.items():
-        torch.testing.assert_close(values, arrays[key], rtol=0, atol=1e-9)
-    share = visible.double().mean()
-    assert share < 1
-    expected = arrays["precision_curve"]
-    torch.testing.assert_close(curve(got["err_center"]) * share, expected, rtol=0, atol=1e-9)
-    score = success_curve(got["errCoverage"]).mean() * share
-    assert score.item() == pytest.approx(scores["success_score"], abs=1e-9)
+def test_the_lasot_rule_agrees_with_the_matlab_toolkit(case, errors, curve, score):
+    counted(
+        f"lasot-{case}-0",
+        "lasot",
+        {
+            "overlaps": "errCoverage",
+            errors: "err_center",
+            "success": "success_curve",
+            curve: "precision_curve",
+            "success_auc score": "success_score",
+            f"{score} score": "precision_score",
+        },
+        target="rect_anno",
+        pred="results",
+        absent="absent",
+        hidden=1,
+    )
+
+
+@needs_vectors
+@pytest.mark.parametrize("case", ["0", "1"])
+def test_the_trackingnet_rule_agrees_with_the_devkit(case):
+    videos = list(raw_case(f"trackingnet-metrics-{case}-0")["inputs"].values())
+    expected = raw_case(f"trackingnet-metrics-{case}-0")["outputs"]
+    target, pred = (
+        torch.tensor(np.concatenate([np.array(video[key], dtype=float) for video in videos]))
+        for key in ("anno", "submission")
+    )
+    lengths = [len(video["anno"]) for video in videos]
+    # As the project holds boxes: nothing is lost on the way to the file's xywh, ties included.
+    target, pred = (to_file_xywh(xywh_to_xyxy(b), "trackingnet") for b in (target, pred))
+    scores = one_pass_curves(
+        pred, target, all_valid(len(target)), lengths=lengths, rule="trackingnet"
+    ).scores()
+    for ours, theirs in (
+        ("success", "success"),
+        ("precision", "precision"),
+        ("normalized_precision", "normalized_precision"),
+    ):
+        assert 100 * scores[ours].mean().item() == pytest.approx(expected[theirs], abs=1e-9)
+
+
+def test_trackingnet_rounds_half_to_even_and_passes_at_the_threshold():
+    # The second pair rounds to 10 x 20 and 10 x 10 px: overlap 0.5, which passes 0 to 0.5. The area
+    # under its curve is 10 trapezoids of height 1 and one of 0.5, of 20.
+    target = boxes([10.5, 0, 10, 10], [0.3, 0, 10, 20.5])
+    pred = boxes([10.5, 0, 10, 10], [0.3, 0, 10, 10.4])
+    curves = one_pass_curves(pred, target, all_valid(2), rule="trackingnet")
+    assert curves.success[0].tolist() == [1.0] * 11 + [0.5] * 10
+    expected = 0.5 * (1 + 0.525)
+    assert curves.scores()["success"].item() == pytest.approx(expected, abs=1e-12)
+    in_project = xywh_to_xyxy(boxes([12.3, 0, 33.5, 7]))
+    assert to_file_xywh(in_project, "trackingnet").round().tolist() == [[12, 0, 34, 7]]
+    assert to_file_xywh(in_project, "otb").tolist() == [[13.3, 1, 33.5, 7]]
+
+
+@needs_vectors
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [
+        (
+            "got10k-OTB-curves-0",
+            {
+                "overlaps": "ious",
+                "centre_errors": "center_errors",
+                "success_auc score": "success_score",
+                "precision_20px score": "precision_score",
+            },
+        ),
+        ("got10k-UAV123-NaN-0", {"overlaps": "ious", "success_auc score": "success_score"}),
+        (
+            "got10kgit-LaSOT-curves-0",
+            {
+                "normalized_precision": "norm_precision_curve",
+                "normalized_precision score": "norm_precision_score",
+                "success_auc score": "success_score",
+            },
+        ),
+    ],
+)
+def test_the_got10k_rule_agrees_with_that_toolkit(case, names):
+    names = {**names, "success": "success_curve", "precision": "precision_curve"}
+    counted(case, "got10k", names, target="anno", pred="boxes")
+
+
+@needs_vectors
+def test_the_got10k_rule_agrees_with_a_whole_report():
+    case = raw_case("got10k-OTB-report-0")
+    columns = {
+        key: [np.array(sequence[key], dtype=float) for sequence in case["inputs"].values()]
+        for key in ("anno", "boxes", "times")
+    }
+    target, pred = (torch.tensor(np.concatenate(columns[key])) for key in ("anno", "boxes"))
+    lengths = [len(b) for b in columns["boxes"]]
+    curves = one_pass_curves(pred, target, all_valid(len(pred)), lengths=lengths, rule="got10k")
+    scores = curves.scores()
+    speeds = [mean_rate_fps(times) for times in columns["times"]]
+    expected = case["outputs"]
+    for row, sequence in enumerate(expected["seq_wise"].values()):
+        assert curves.success[row].tolist() == pytest.approx(sequence["success_curve"], abs=1e-9)
+        assert curves.precision[row].tolist() == pytest.approx(
+            sequence["precision_curve"], abs=1e-9
+        )
+        assert scores["success_auc"][row].item() == pytest.approx(
+            sequence["success_score"], abs=1e-9
+        )
+        assert curves.success[row, 10].item() == pytest.approx(sequence["success_rate"], abs=1e-9)
+        assert speeds[row] == pytest.approx(sequence["speed_fps"], abs=1e-9)
+    overall = expected["overall"]
+    assert curves.success.mean(dim=0).tolist() == pytest.approx(overall["success_curve"], abs=1e-9)
+    assert scores["precision_20px"].mean().item() == pytest.approx(
+        overall["precision_score"], abs=1e-9
+    )
+    assert np.mean(speeds) == pytest.approx(overall["speed_fps"], abs=1e-9)
+
+
+@needs_vectors
+@pytest.mark.parametrize("case", ["success_overlap", "success_error", "norm_precision"])
+def test_the_pysot_rule_agrees_with_its_curves(case):
+    inputs = raw_case(f"pysot-{case}-0")
+    expected = torch.tensor(inputs["outputs"], dtype=torch.float64)
+    inputs = inputs["inputs"]
+    inputs = raw_case(inputs["same_as"])["inputs"] if "same_as" in inputs else inputs
+    target, pred = (
+        torch.tensor(np.array(inputs[key], dtype=float)) for key in ("gt_bb", "result_bb")
+    )
+    curves = one_pass_curves(pred, target, all_valid(len(pred)), rule="pysot")
+    every = (curves.success, curves.precision, curves.normalized_precision)
+    curve = dict(zip(PYSOT_CURVES, every, strict=True))
+    torch.testing.assert_close(curve[case][0], expected, rtol=0, atol=1e-9)
+
+
+@needs_vectors
+def test_the_pysot_rule_fails_absent_frames_and_passes_unknown_ones():
+    nan_case = {"success": "success", "precision": "precision"}
+    counted("pysot-success-NaN-0", "pysot", nan_case, target="gt_bb", pred="result_bb")
+    case = raw_case("pysot-OPE-absent-0")
+    columns = {
+        key: [np.array(sequence[key], dtype=float) for sequence in case["inputs"].values()]
+        for key in ("gt", "pred", "absent")
+    }
+    target, pred, visible = (torch.tensor(np.concatenate(c)) for c in columns.values())
+    curves = one_pass_curves(
+        pred,
+        target,
+        all_valid(len(pred)),
+        absent=visible == 0,
+        lengths=[len(b) for b in columns["gt"]],
+        rule="pysot",
+    )
+    for ours, theirs in (
+        (curves.success, "success"),
+        (curves.precision, "precision"),
+        (curves.normalized_precision, "norm_precision"),
+    ):
+        expected = torch.tensor(list(case["outputs"][theirs].values()), dtype=torch.float64)
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
+
+
+@needs_vectors
+@pytest.mark.parametrize(
+    ("case", "rule", "options"),
+    [
+        ("otb", "pytracking", {}),
+        ("uav-NaN", "pytracking_uav", {}),
+        ("lasot", "pytracking", {"absent": "target_visible"}),
+    ],
+)
+def test_the_pytracking_rules_agree_with_its_analysis(case, rule, options):
+    names = {
+        "overlaps": "err_overlap",
+        "centre_errors": "err_center",
+        "normalized_centre_errors": "err_center_normalized",
+        "success": "success_curve",
+        "precision": "precision_curve",
+        "normalized_precision": "norm_precision_curve",
+    }
+    # 2e-6: its curves are float32.
+    counted(f"pytracking-{case}-0", rule, names, target="anno", pred="pred", atol=2e-6, **options)
+
+
+def drawn(count, seed, bad=0.1):
+    """Boxes with every kind of bad frame, ``xywh``."""
+    rng = np.random.default_rng(seed)
+    target = np.hstack([rng.uniform(5, 90, (count, 2)), rng.uniform(10, 60, (count, 2))])
+    pred = target + rng.normal(0, 8, (count, 4))
+    pred[rng.random(count) < bad] = [3, 3, 0, 9]
+    pred[rng.random(count) < bad / 2] = np.nan
+    target[rng.random(count) < bad] *= [-1, 1, 1, 1]
+    absent = rng.random(count) < bad
+    absent[0] = seed % 2  # LaSOT's rule starts at the first frame that shows the target
+    target, pred = torch.from_numpy(target), torch.from_numpy(pred)
+    return pred, target, (target > 0).all(dim=1), torch.from_numpy(absent)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_many_sequences_and_trackers_at_once_score_as_each_alone(rule):
+    sequences = [drawn(count, seed) for seed, count in enumerate([40, 1, 17, 80])]
+    pred, target, valid, absent = (torch.cat(column) for column in zip(*sequences, strict=True))
+    other = torch.roll(pred, 1, dims=-2).nan_to_num(nan=4.0)
+    together = one_pass_curves(
+        torch.stack([pred, other]),
+        target,
+        valid,
+        lengths=[40, 1, 17, 80],
+        absent=absent,
+        rule=rule,
+    )
+    assert together.success.shape[:2] == (2, 4)
+    ends = np.cumsum([40, 1, 17, 80])
+    for tracker, boxes_xywh in enumerate([pred, other]):
+        for row, end in enumerate(ends):
+            part = slice(end - [40, 1, 17, 80][row], end)
+            alone = one_pass_curves(
+                boxes_xywh[part], target[part], valid[part], absent=absent[part], rule=rule
+            )
+            for key, value in alone.scores().items():
+                torch.testing.assert_close(together.scores()[key][tracker, row], value[0])
+            torch.testing.assert_close(together.precision[tracker, row], alone.precision[0])
+
+
+def test_a_group_counts_the_frames_of_its_runs_alike():
+    sequences = [drawn(count, 2 * seed) for seed, count in enumerate([30, 50, 20])]
+    pred, target, valid, _ = (torch.cat(column) for column in zip(*sequences, strict=True))
+    lengths = [30, 50, 20]
+    apart = one_pass_curves(pred, target, valid, lengths=lengths).success
+    pooled = one_pass_curves(pred, target, valid, lengths=lengths, groups=[0, 1, 0]).success
+    torch.testing.assert_close(pooled[0], (30 * apart[0] + 20 * apart[2]) / 50)
+    torch.testing.assert_close(pooled[1], apart[1])
+
+
+def test_a_sequence_that_is_absent_throughout_scores_zero_under_the_lasot_rule():
+    pred, target, valid, _ = drawn(8, 0)
+    curves = one_pass_curves(pred, target, valid, absent=all_valid(8), rule="lasot")
+    assert curves.success.sum() == curves.precision.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "votb"}, r"rule: expected one of \['got10k'.*got 'votb'"),
+        ({"lengths": [3, 4]}, r"lengths: expected .* 6 frames, got \[3, 4\] of sum 7"),
+        ({"lengths": [6, 0]}, r"lengths: expected positive"),
+        ({"lengths": [3, 3], "groups": [0]}, r"groups: expected one number per run, 2"),
+        ({"absent": torch.zeros(6)}, r"absent: expected 6 booleans, got torch.float32"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(options, message):
+    pred, target, valid, _ = drawn(6, 0)
+    with pytest.raises(ValueError, match=message):
+        one_pass_curves(pred, target, valid, **options)
