@@ -121,19 +121,16 @@ class Picture:
         Raises:
             FrameError: If the image cannot be read or decoded.
         """
-        reduction, image = self._at_least(window.side / window.size)
+        reduction, image = self.decoded(window.side / window.size)
         k = float(reduction)
         return crop(image, Window(window.cx / k, window.cy / k, window.side / k, window.size))
 
-    @cached_property
-    def _data(self) -> bytes:
-        try:
-            return self._read()
-        except OSError as error:
-            raise FrameError(f"{self._name}: {error.strerror or error}") from error
+    def decoded(self, step: float = 1.0) -> tuple[int, np.ndarray]:
+        """Return how much the frame is reduced, and it, with pixels of ``step`` frame px or less.
 
-    def _at_least(self, step: float) -> tuple[int, np.ndarray]:
-        """Return a decoding with pixels no larger than ``step`` frame px, and their size."""
+        Raises:
+            FrameError: If the image cannot be read or decoded.
+        """
         reduction = 1
         if self._data.startswith(_JPEG):
             reduction = max(k for k in _REDUCED if k <= max(1.0, step))
@@ -141,6 +138,13 @@ class Picture:
         if self._decoded is None or self._decoded[0] > reduction:
             self._decoded = reduction, decode_image(self._data, self._name, reduction)
         return self._decoded
+
+    @cached_property
+    def _data(self) -> bytes:
+        try:
+            return self._read()
+        except OSError as error:
+            raise FrameError(f"{self._name}: {error.strerror or error}") from error
 
 
 @dataclass

@@ -21,3 +21,37 @@ class PairBatch(NamedTuple):
     search_boxes_xyxy: Tensor
     is_positive: Tensor
     source_id: list[str]
+
+
+class DomainBatch(NamedTuple):
+    """Samples of one target in a few frames of one video, for multi-domain learning.
+
+    Args:
+        positives: Crops of the target, uint8 RGB, shape ``(P, 3, S, S)``.
+        negatives: Crops beside it, uint8 RGB, shape ``(N, 3, S, S)``.
+        domain: Number of the video, which chooses the branch, int64, shape ``()``.
+        source_id: Where the samples come from.
+    """
+
+    positives: Tensor
+    negatives: Tensor
+    domain: Tensor
+    source_id: str
+
+
+class SceneBatch(NamedTuple):
+    """As :class:`DomainBatch`, with whole frames and the samples' boxes instead of crops.
+
+    Args:
+        frames: T frames, uint8 RGB, shape ``(3, H, W)`` each.
+        positives_xyxy: Boxes of the target, float32, shape ``(T, P / T, 4)``, px.
+        negatives_xyxy: Boxes beside it, float32, shape ``(T, N / T, 4)``, px.
+        domain: Number of the video, int64, shape ``()``.
+        source_id: Where the samples come from.
+    """
+
+    frames: tuple[Tensor, ...]
+    positives_xyxy: Tensor
+    negatives_xyxy: Tensor
+    domain: Tensor
+    source_id: str

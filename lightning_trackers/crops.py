@@ -123,41 +123,36 @@ def crop(frame: np.ndarray, window: Window, fill: np.ndarray | None = None) -> n
         Crop, uint8, shape ``(size, size, 3)``.
     """
     step = 1.0 / window.scale  # frame px per crop px
-    shrink = max(1, int(step))
-    # Only the part of the frame under the window is touched, wider by what interpolation reaches:
-    # a pixel before it, and one more block of pixels behind it.
     left, top = window.cx - window.side / 2, window.cy - window.side / 2
-    x1, y1 = int(np.floor(left)) - 1, int(np.floor(top)) - 1
-    x2 = int(np.ceil(left + window.side)) + shrink
-    y2 = int(np.ceil(top + window.side)) + shrink
-    height, width = frame.shape[:2]
-    if fill is None:  # the mean takes a look at every pixel, so only where it can show
-        inside = x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height
-        fill = np.zeros(3) if inside else mean_colour(frame)
-    x1, y1, x2, y2 = max(0, x1), max(0, y1), min(width, x2), min(height, y2)
-    if x1 >= x2 or y1 >= y2:
-        return np.full((window.size, window.size, 3), np.rint(fill), dtype=np.uint8)
-    patch = frame[y1:y2, x1:x2]
-    if shrink > 1:
-        # Bilinear sampling alone would skip pixels: average whole blocks first.
-        patch = _shrink(patch, shrink)
-    # Pixel centres: crop pixel u (centre u + 0.5) shows frame coordinate left + (u + 0.5) * step.
-    to_patch = np.array(
-        [
-            [step / shrink, 0.0, (left - x1 + 0.5 * step) / shrink - 0.5],
-            [0.0, step / shrink, (top - y1 + 0.5 * step) / shrink - 0.5],
-        ]
-    )
-    # OpenCV 5 warps four channels in half the time of three, to the same values.
-    warped = cv2.warpAffine(
-        cv2.cvtColor(patch, cv2.COLOR_RGB2RGBA),
-        to_patch,
-        (window.size, window.size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(*map(float, fill), 0.0),
-    )
-    return np.asarray(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB))
+    return _shown(frame, (left, top), (step, step), window.size, fill)
+
+
+def crop_box(
+    frame: np.ndarray,
+    box_xyxy: np.ndarray,
+    size: int,
+    padding: int,
+    fill: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return a box and a margin around it as a square, stretched where the box is none.
+
+    Source: Nam & Han, MDNet, CVPR 2016; py-MDNet (107 px with 16 px of padding).
+
+    Args:
+        frame: Frame, uint8 RGB, shape ``(H, W, 3)``.
+        box_xyxy: The box, shape ``(4,)``, px.
+        size: Side of the crop, crop px.
+        padding: Margin on each side, crop px.
+        fill: Colour outside the frame, shape ``(3,)``; the frame's mean colour by default.
+
+    Returns:
+        Crop, uint8, shape ``(size, size, 3)``; the box fills its middle ``size - 2 * padding`` px.
+    """
+    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
+    inner = size - 2 * padding
+    step_x, step_y = (x2 - x1) / inner, (y2 - y1) / inner
+    corner = (x1 - padding * step_x, y1 - padding * step_y)
+    return _shown(frame, corner, (step_x, step_y), size, fill)
 
 
 def mean_colour(frame: np.ndarray) -> np.ndarray:
@@ -165,10 +160,55 @@ def mean_colour(frame: np.ndarray) -> np.ndarray:
     return np.array(cv2.mean(frame)[:3])
 
 
-def _shrink(patch: np.ndarray, factor: int) -> np.ndarray:
-    """Average ``factor`` × ``factor`` blocks; the last block of a row or column may be partial."""
-    height, width = (-(-length // factor) for length in patch.shape[:2])
-    pad_y, pad_x = height * factor - patch.shape[0], width * factor - patch.shape[1]
+def _shown(
+    frame: np.ndarray,
+    corner: tuple[float, float],
+    steps: tuple[float, float],
+    size: int,
+    fill: np.ndarray | None,
+) -> np.ndarray:
+    """Return ``size`` × ``size`` px of ``steps`` frame px each, from a corner on to right and below."""
+    (left, top), (step_x, step_y) = corner, steps
+    shrink_x, shrink_y = max(1, int(step_x)), max(1, int(step_y))
+    # Only the part of the frame that is shown is touched, wider by what interpolation reaches: a
+    # pixel before it, and one more block of pixels behind it.
+    x1, y1 = int(np.floor(left)) - 1, int(np.floor(top)) - 1
+    x2 = int(np.ceil(left + step_x * size)) + shrink_x
+    y2 = int(np.ceil(top + step_y * size)) + shrink_y
+    height, width = frame.shape[:2]
+    if fill is None:  # the mean takes a look at every pixel, so only where it can show
+        inside = x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height
+        fill = np.zeros(3) if inside else mean_colour(frame)
+    x1, y1, x2, y2 = max(0, x1), max(0, y1), min(width, x2), min(height, y2)
+    if x1 >= x2 or y1 >= y2:
+        return np.full((size, size, 3), np.rint(fill), dtype=np.uint8)
+    patch = frame[y1:y2, x1:x2]
+    if shrink_x > 1 or shrink_y > 1:
+        # Bilinear sampling alone would skip pixels: average whole blocks first.
+        patch = _shrink(patch, shrink_x, shrink_y)
+    # Pixel centres: crop pixel u (centre u + 0.5) shows frame coordinate left + (u + 0.5) * step.
+    to_patch = np.array(
+        [
+            [step_x / shrink_x, 0.0, (left - x1 + 0.5 * step_x) / shrink_x - 0.5],
+            [0.0, step_y / shrink_y, (top - y1 + 0.5 * step_y) / shrink_y - 0.5],
+        ]
+    )
+    # OpenCV 5 warps four channels in half the time of three, to the same values.
+    warped = cv2.warpAffine(
+        cv2.cvtColor(patch, cv2.COLOR_RGB2RGBA),
+        to_patch,
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(*map(float, fill), 0.0),
+    )
+    return np.asarray(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB))
+
+
+def _shrink(patch: np.ndarray, factor_x: int, factor_y: int) -> np.ndarray:
+    """Average blocks of pixels; the last block of a row or column may be partial."""
+    height, width = -(-patch.shape[0] // factor_y), -(-patch.shape[1] // factor_x)
+    pad_y, pad_x = height * factor_y - patch.shape[0], width * factor_x - patch.shape[1]
     if pad_x or pad_y:
         patch = cv2.copyMakeBorder(patch, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE)
     return np.asarray(cv2.resize(patch, (width, height), interpolation=cv2.INTER_AREA))
