@@ -266,26 +266,27 @@ def cleaned(track: Track, where: str, has_frame: np.ndarray | None = None) -> It
         where: File of the annotation.
         has_frame: Whether the image of each row is there, bool ``(T,)``.
     """
-    with np.errstate(over="ignore"):  # what is too large becomes infinite and leaves below
-        track = replace(track, boxes_xyxy=np.asarray(track.boxes_xyxy).astype(np.float32))
     if has_frame is not None and not has_frame.all():
         yield _rows_skipped("frame missing or unreadable", track, ~has_frame, where)
         track = _rows(track, has_frame)
-    first = np.diff(track.frames, prepend=-1) > 0
+    first = np.ones(len(track), dtype=bool)
+    first[1:] = track.frames[1:] > track.frames[:-1]
     if not first.all():
         yield _rows_skipped("target is annotated twice in a frame", track, ~first, where)
         track = _rows(track, first)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite and leaves below
+        boxes_xyxy = track.boxes_xyxy.astype(np.float32)
     visible = track.visible.astype(bool)
-    bad = visible & ~covers_image(track.boxes_xyxy, track.image_wh)
+    bad = visible & ~covers_image(boxes_xyxy, track.image_wh)
     if bad.any():
         t = int(np.flatnonzero(bad)[0])
-        box, size = track.boxes_xyxy[t].tolist(), track.image_wh[t].tolist()
+        box, size = boxes_xyxy[t].tolist(), track.image_wh[t].tolist()
         reason = "box not finite, without area or outside the image"
         what = f"{where}, track {track.track}, frame {track.frames[t]}: x1 y1 x2 y2 = {box}"
         yield Skipped(reason, int(bad.sum()), f"{what}, image {size[0]} × {size[1]} px")
         visible &= ~bad
     if visible.any():
-        yield replace(track, visible=visible)
+        yield replace(track, boxes_xyxy=boxes_xyxy, visible=visible)
     else:
         yield Skipped("target without a usable frame", 1, f"{where}, track {track.track}")
 

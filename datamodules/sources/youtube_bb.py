@@ -168,6 +168,15 @@ class Rows:
         """Return the number of rows."""
         return len(self.video)
 
+    def track(self, i: int) -> str:
+        """Return the name of a row's track."""
+        return f"{self.class_id[i]}-{self.object_id[i]}"
+
+    def starts(self) -> np.ndarray:
+        """Return the first row of each track."""
+        parts = (self.video, self.class_id, self.object_id)
+        return np.flatnonzero(np.any([np.diff(p, prepend=-1) != 0 for p in parts], axis=0))
+
     def taken(self, rows: np.ndarray | slice) -> "Rows":
         """Return some of the rows, without a word about what was skipped."""
         columns = {name: getattr(self, name)[rows] for name in _PER_ROW}
@@ -238,49 +247,55 @@ def parse_annotations(data: bytes, where: str) -> Rows:
 def read_videos(unit: Videos) -> Iterator[Entry]:
     """Yield the tracks of some videos and what is wrong with them."""
     yield from unit.skipped
-    if unit.rows is None:
-        return
     rows = unit.rows
-    starts = np.flatnonzero(np.diff(rows.video, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-        yield from _read_video(rows.taken(slice(start, end)), unit)
-
-
-def _read_video(rows: Rows, unit: Videos) -> Iterator[Entry]:
-    video = str(rows.videos[rows.video[0]])
-    changes = (np.diff(rows.class_id, prepend=-1) != 0) | (np.diff(rows.object_id, prepend=-1) != 0)
-    starts = np.flatnonzero(changes)
-    tracks = [f"{rows.class_id[i]}-{rows.object_id[i]}" for i in starts]
-    if unit.image_wh is not None:
-        image_wh = unit.image_wh[rows.video[0]]
-        if not image_wh.any():
-            yield Skipped("video without a usable size in the list of sizes", 1, video)
-            return
-    else:
-        assert unit.folder is not None
-        try:
-            first = frame_name(video, rows.second[0], tracks[0])
-            image_wh = np.array(image_size(unit.folder / first))
-        except BadEntryError as error:
-            yield error.skipped()
-            return
+    if rows is None:
+        return
+    image_wh, wrong = _sizes(unit, rows)
+    yield from wrong
+    row_wh = image_wh[rows.video]
     with np.errstate(over="ignore"):
-        boxes_xyxy = rows.boxes_xyxy * np.tile(image_wh, 2)
-    for name, start, end in zip(tracks, starts, [*starts[1:], len(rows)], strict=True):
-        part = slice(start, end)
+        boxes_xyxy = rows.boxes_xyxy * np.tile(row_wh, 2)
+    occluded = np.zeros(len(rows), dtype=bool)
+    frames = rows.second.astype(np.int32)
+    starts = rows.starts()
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        if not row_wh[start].any():
+            continue  # of a video without a size
+        video, part = str(rows.videos[rows.video[start]]), slice(start, end)
         yield from cleaned(
             Track(
                 video=video,
-                track=name,
+                track=rows.track(start),
                 category=str(rows.categories[rows.category[start]]),
-                frames=rows.second[part].astype(np.int32),
+                frames=frames[part],
                 boxes_xyxy=boxes_xyxy[part],
                 visible=rows.present[part],
-                occluded=np.zeros(end - start, dtype=bool),
-                image_wh=np.broadcast_to(image_wh, (end - start, 2)),
+                occluded=occluded[part],
+                image_wh=row_wh[part],
             ),
             f"video {video}",
         )
+
+
+def _sizes(unit: Videos, rows: Rows) -> tuple[np.ndarray, list[Skipped]]:
+    """Return the size of each video's frames, ``(len(rows.videos), 2)``, px; 0 if there is none."""
+    wrong = []
+    image_wh = unit.image_wh
+    if image_wh is None:
+        assert unit.folder is not None
+        image_wh = np.zeros((len(rows.videos), 2), dtype=np.int64)
+        for i in np.flatnonzero(np.diff(rows.video, prepend=-1)):
+            name = frame_name(str(rows.videos[rows.video[i]]), rows.second[i], rows.track(int(i)))
+            try:
+                image_wh[rows.video[i]] = image_size(unit.folder / name)
+            except BadEntryError as error:
+                wrong.append(error.skipped())
+    else:
+        unknown = [i for i in np.unique(rows.video) if not image_wh[i].any()]
+        if unknown:
+            reason = "video without a usable size in the list of sizes"
+            wrong.append(Skipped(reason, len(unknown), str(rows.videos[unknown[0]])))
+    return image_wh, wrong
 
 
 def _units(file: Path, frames: Path, sizes: Path | None) -> list[Videos]:
@@ -296,8 +311,7 @@ def _units(file: Path, frames: Path, sizes: Path | None) -> list[Videos]:
         missing = rows.present & ~has_frame
         if missing.any():
             one = rows.taken(np.flatnonzero(missing)[:1])
-            track = f"{one.class_id[0]}-{one.object_id[0]}"
-            name = frame_name(str(one.videos[one.video[0]]), one.second[0], track)
+            name = frame_name(str(one.videos[one.video[0]]), one.second[0], one.track(0))
             reason = "frame missing or unreadable"
             skipped.append(Skipped(reason, int(missing.sum()), str(frames / name)))
         rows = rows.taken(has_frame)
@@ -361,8 +375,8 @@ def _read_with_care(data: bytes, where: str, invalid: object) -> tuple[pa.Table,
     except pa.ArrowInvalid as error:
         raise DatasetError(f"{where}: not a CSV file ({error}); {LAYOUT}") from error
     good = np.ones(len(table), dtype=bool)
-    for name in _COLUMNS:
-        rule = _WHOLE if name in _NUMBERS else _DECIMAL if name in _EDGES else _TEXT
+    for name in (*_NUMBERS, *_EDGES):
+        rule = _WHOLE if name in _NUMBERS else _DECIMAL
         good &= _array(pc.match_substring_regex(table[name], rule))
     skipped = []
     if not good.all():
@@ -385,12 +399,14 @@ def _rows(table: pa.Table, where: str, skipped: list[Skipped]) -> Rows:
     rank = np.empty(len(names), dtype=np.int32)
     rank[order] = np.arange(len(names), dtype=np.int32)
     is_name = _array(pc.match_substring_regex(ids.dictionary, "^[A-Za-z0-9_-]+$"))
+    is_text = _array(pc.match_substring_regex(classes.dictionary, _TEXT))
     codes, presence = ids.indices.to_numpy(), table["presence"]
     time_ms = _array(table["time_ms"])
     present = _array(pc.equal(presence, "present"))
     second = time_ms // 1000
     checks = {
         "youtube_id is no id": is_name[codes],
+        "class_name is not plain text": is_text[classes.indices.to_numpy()],
         "time is not a whole second": (second * 1000 == time_ms)
         & (second >= 0)
         & (second <= np.iinfo(np.int32).max),

@@ -1,6 +1,5 @@
 """What every reader of a training set must do, checked on each miniature tree."""
 
-import os
 import pickle
 import shutil
 
@@ -222,15 +221,3 @@ def test_a_moved_dataset_still_opens(name, root, tmp_path):
     moved = tmp_path / "moved"
     shutil.move(root, moved)
     mini.assert_same_tracks(opened(name, moved).index, expected)
-
-
-@every_reader
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_dataset_names_the_option(name, root):
-    READERS[name][0](root)
-    root.chmod(0o500)
-    try:
-        with pytest.raises(PermissionError, match="name a writable file with index_path"):
-            opened(name, root)
-    finally:
-        root.chmod(0o700)
