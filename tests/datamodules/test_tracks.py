@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from datamodules.tracks import Track, TrackIndex
+from datamodules.tracks import Skipped, Track, TrackIndex
 
 
 def track(video="v0", name="0", count=5, seed=0, **changes):
@@ -80,6 +80,28 @@ def test_video_ids_tell_videos_apart(tmp_path, tracks):
     ids = TrackIndex.write(tmp_path / "i.arrow", tracks).video_ids
     assert len(ids) == 3
     assert ids[1] == ids[2] != ids[0]
+
+
+def test_tracks_are_found_by_category(tmp_path):
+    given = [track(f"v{i}", category="bca"[i % 3]) for i in range(10)]
+    index = TrackIndex.write(tmp_path / "i.arrow", given)
+    assert index.category_ids.dtype == np.int32
+    assert [index.categories[i] for i in index.category_ids] == [t.category for t in given]
+    found = {c: index.tracks_of_category(i).tolist() for i, c in enumerate(index.categories)}
+    assert found == {"b": [0, 3, 6, 9], "c": [1, 4, 7], "a": [2, 5, 8]}
+    assert index.video(4) == "v4"
+
+
+def test_what_was_left_out_is_kept(tmp_path, tracks):
+    left_out = []
+
+    def reading():
+        yield from tracks
+        left_out.append(Skipped("malformed XML", 3, "Straße/000001.xml"))
+
+    TrackIndex.write(tmp_path / "i.arrow", reading(), skipped=left_out)
+    assert TrackIndex.open(tmp_path / "i.arrow").skipped == tuple(left_out)
+    assert TrackIndex.write(tmp_path / "j.arrow", tracks).skipped == ()
 
 
 def test_pickling_carries_the_path_only(tmp_path):

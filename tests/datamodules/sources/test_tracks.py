@@ -79,6 +79,90 @@ def test_negative_pairs_come_from_two_videos(source):
         assert pair_id == f"vid/{video}/{name}/f{a}-{other_video}/{other_name}/f{b}"
 
 
+def categories_source(tmp_path, categories, **options):
+    """One track per video; video i is of category categories[i]."""
+
+    def tracks():
+        for i, category in enumerate(categories):
+            yield Track(
+                video=f"v{i}",
+                track="0",
+                category=category,
+                frames=np.arange(2),
+                boxes_xyxy=np.tile([0.0, 0.0, 50 + i, 40.0], (2, 1)),
+                visible=np.ones(2, bool),
+                occluded=np.zeros(2, bool),
+                image_wh=np.full((2, 2), (640, 360)),
+            )
+
+    index = TrackIndex.write(tmp_path / "c.arrow", tracks())
+    return TrackSource("vid", index, frame_path, **options)
+
+
+def negative_videos(source, count=2000):
+    """Numbers of the two videos of drawn negative pairs."""
+    pairs = draws(source, count, max_gap=1, positive=False)
+    return [tuple(int(v.box_xyxy[2]) - 50 for v in pair[:2]) for pair in pairs]
+
+
+def test_same_category_negatives_have_their_share(tmp_path):
+    categories = ["dog", "cat"] * 10
+    source = categories_source(tmp_path, categories, same_category=0.5)
+    pairs = negative_videos(source)
+    assert all(a != b for a, b in pairs)
+    same = sum(categories[a] == categories[b] for a, b in pairs) / len(pairs)
+    # Half by wish, and of the other half 9 of 19 by chance: 0.737, 4 standard deviations 0.04.
+    assert abs(same - 0.737) < 0.04
+    always = negative_videos(categories_source(tmp_path, categories, same_category=1))
+    assert all(categories[a] == categories[b] for a, b in always)
+    # Each of the others is as likely: 2000 / 20 / 9 = 11 expected.
+    assert len(set(always)) == 180
+
+
+def test_a_category_of_a_single_video_falls_back_to_another(tmp_path):
+    source = categories_source(tmp_path, ["dog", "cat", "cat"], same_category=1)
+    pairs = set(negative_videos(source, 200))
+    assert pairs == {(0, 1), (0, 2), (1, 2), (2, 1)}
+
+
+def test_a_category_with_many_tracks_in_one_video_reaches_the_other(tmp_path):
+    def tracks():
+        for i in range(200):
+            yield Track(
+                video="v0" if i else "v1",
+                track=str(i),
+                category="dog",
+                frames=np.zeros(1, int),
+                boxes_xyxy=np.array([[0.0, 0.0, 50 + i, 40.0]]),
+                visible=np.ones(1, bool),
+                occluded=np.zeros(1, bool),
+                image_wh=np.array([[640, 360]]),
+            )
+
+    index = TrackIndex.write(tmp_path / "c.arrow", tracks())
+    source = TrackSource("vid", index, frame_path, same_category=1)
+    for exemplar, search, _ in draws(source, 100, max_gap=1, positive=False):
+        assert exemplar.path.parent != search.path.parent
+
+
+def test_without_the_wish_the_draws_stay_as_they_were(tmp_path):
+    source = categories_source(tmp_path, ["dog", "cat"] * 5)
+    rng = np.random.default_rng(5)
+    *_, pair_id = source.draw(rng, max_gap=1, positive=False)
+    # The same draws by hand: track, its frame, tracks until another video comes, its frame.
+    rng = np.random.default_rng(5)
+    i, t = int(rng.integers(10)), int(rng.choice(np.arange(2)))
+    while (j := int(rng.integers(10))) == i:
+        pass
+    assert pair_id == f"vid/v{i}/0/f{t}-v{j}/0/f{int(rng.choice(np.arange(2)))}"
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_that_is_none_is_refused(tmp_path, share):
+    with pytest.raises(ValueError, match="source vid: expected same_category in"):
+        categories_source(tmp_path, ["dog", "cat"], same_category=share)
+
+
 def test_gap_zero_pairs_a_frame_with_itself(source):
     for exemplar, search, _ in draws(source, 30, max_gap=0, positive=True):
         assert where(exemplar) == where(search)
