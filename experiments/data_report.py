@@ -1,6 +1,7 @@
 """The report of a training source: counts, histograms, what was left out, and a sheet of pairs."""
 
 import base64
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from callbacks.visualisation import DrawnBox, draw_boxes
 from datamodules.errors import DatasetError
@@ -236,15 +238,16 @@ def _histograms(counts: Counts) -> bytes:
     shown = dict(list(counts.by_category.items())[:_MOST_CATEGORIES])
     axes[5].barh(range(len(shown)), list(shown.values()), color=COLOUR)
     axes[5].set_yticks(range(len(shown)), [_shortened(name) for name in shown], fontsize=8)
-    axes[5].invert_yaxis()
+    axes[5].set_ylim(max(len(shown), 5) - 0.5, -0.5)  # the largest on top
+    axes[5].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     more = len(counts.by_category) - len(shown)
     axes[5].set_xlabel(f"tracks by category{f' ({more} more)' if more else ''}")
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
-    with_canvas = FigureCanvasAgg(figure)
-    with_canvas.draw()
-    rgba = np.asarray(with_canvas.buffer_rgba())
-    return _encoded(rgba[..., :3], ".png")
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
 
 
 def _histogram(
@@ -254,19 +257,27 @@ def _histogram(
     axes.set_ylabel(what)
     axes.grid(axis="y", color="0.92")
     axes.set_axisbelow(True)
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     if not len(values):
         axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, color="0.4")
         return
     low, high = float(values.min()), float(values.max())
     whole = np.issubdtype(values.dtype, np.integer)
     if whole and high - low < 40:  # a bar for each number
-        axes.hist(values, np.arange(low - 0.5, high + 1), color=COLOUR, rwidth=0.9)
+        axes.hist(values, np.arange(low - 0.5, high + 1).tolist(), color=COLOUR, rwidth=0.9)
+        axes.set_xlim(max(low - 3, -0.5), high + 3)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         return
     if low == high:
         low, high = 0.9 * low, 1.1 * high
+    if high < 5 * low:  # too few ticks on a logarithmic axis
+        spaced = np.linspace
     if spaced is np.geomspace:
         axes.set_xscale("log")
-    axes.hist(values, spaced(low, high, 41), color=COLOUR)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.hist(values, spaced(low, high, 41).tolist(), color=COLOUR)
 
 
 def _shortened(name: str) -> str:

@@ -1,12 +1,12 @@
-"""Prepare a training set: annotation index, packed crops, report.
+r"""Prepare a training set: annotation index, packed crops, report.
 
     python -m experiments.prepare source=vid root=/data/ILSVRC2015 report=true
     python -m experiments.prepare source=vid root=/data/ILSVRC2015 out=/data/vid_shards
-    python -m experiments.prepare -m hydra/launcher=submitit_slurm part=range(0,16) parts=16 \\
+    python -m experiments.prepare -m hydra/launcher=submitit_slurm 'part=range(0,16)' parts=16 \
         source=vid root=/data/ILSVRC2015 out=/data/vid_shards
 
-What is finished is kept: the same command goes on after an interruption. The last command is a SLURM
-array; its parts need a folder that all machines see, and nothing else of each other.
+What is finished is kept: the same command goes on after an interruption. The last one is a SLURM array;
+its parts need a folder that all machines see, and nothing else of each other.
 """
 
 import logging
