@@ -148,9 +148,6 @@ def _load(benchmark: Benchmark, folder: Path) -> dict[str, TrackResult]:
             f"{folder}: {len(results)} of {len(benchmark)} sequences of {benchmark.name} have a "
             f"result; missing: {_shown(missing)}. The same evaluation again tracks what is left"
         )
-    for name, result in results.items():
-        if not (np.isfinite(result.boxes_xyxy).all() and np.isfinite(result.times_s).all()):
-            raise ValueError(f"{folder}: the result of {name} holds a number that is not finite")
     return results
 
 
