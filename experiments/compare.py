@@ -36,7 +36,10 @@ FROM_ANNOTATIONS = {
         "datamodules.benchmarks.annotations.annotated_otb",
         "root",
     ),
-    "datamodules.benchmarks.vot.vot_benchmark": ("datamodules.benchmarks.vot.annotated_vot", "file"),
+    "datamodules.benchmarks.vot.vot_benchmark": (
+        "datamodules.benchmarks.vot.annotated_vot",
+        "file",
+    ),
 }
 """What reads a benchmark without its frames and by which argument, by what reads it with them."""
 

@@ -135,20 +135,23 @@ def ranked(rows: Sequence[BenchmarkScores], key: str) -> list[BenchmarkScores]:
 
 
 def charts(
-    rows: Sequence[BenchmarkScores], tracker_styles: Mapping[str, Style]
+    rows: Sequence[BenchmarkScores],
+    tracker_styles: Mapping[str, Style],
+    eao_interval: tuple[int, int] | None = None,
 ) -> dict[str, list[Chart]]:
     """Return the figures of a benchmark by the part of the report they belong to.
 
     Args:
         rows: Scores of every tracker on this benchmark.
         tracker_styles: Style by tracker.
+        eao_interval: Sequence lengths over which EAO is the mean of its curve.
 
     Returns:
         Charts under ``curves``, ``attributes`` and ``sequences``; lists may be empty.
     """
     return {
         "curves": [
-            *(_curve(name, rows, tracker_styles) for name in rows[0].scores.curves),
+            *(_curve(n, rows, tracker_styles, eao_interval) for n in rows[0].scores.curves),
             *_rank(rows, tracker_styles),
             *_accuracy_robustness(rows, tracker_styles),
             *_speed(rows, tracker_styles),
@@ -165,7 +168,10 @@ def curve_score(name: str, rows: Sequence[BenchmarkScores]) -> str:
 
 
 def _curve(
-    name: str, rows: Sequence[BenchmarkScores], tracker_styles: Mapping[str, Style]
+    name: str,
+    rows: Sequence[BenchmarkScores],
+    tracker_styles: Mapping[str, Style],
+    eao_interval: tuple[int, int] | None,
 ) -> Chart:
     score = curve_score(name, rows)
     first = rows[0].scores.curves[name]
@@ -190,7 +196,8 @@ def _curve(
         f"{first.y_label}, %" if scale == 100 else first.y_label,
         series,
         x_range=(float(first.x[0]), float(first.x[-1])),
-        y_range=(0.0, 101.0) if scale == 100 else None,
+        y_range=(0.0, 101.0) if scale == 100 else (0.0, 1.02),
+        band=eao_interval if score == "eao" else None,
     )
 
 
@@ -227,6 +234,7 @@ def _accuracy_robustness(
             "robustness: failures per 100 frames",
             "accuracy",
             series,
+            x_range=(0.0, 1.2 * max(*(float(s.x[0]) for s in series), 0.05)),
             y_range=(0.0, 1.0),
         )
     ]

@@ -31,11 +31,13 @@ class Details:
         intervals: 95 % confidence intervals by tracker and key of the score.
         pictures: Worst frames.
         notes: What a reader has to know, e.g. which sequences were left out.
+        eao_interval: Sequence lengths over which VOT's EAO is a mean.
     """
 
     intervals: Intervals = field(default_factory=dict)
     pictures: Sequence[WorstFrames] = ()
     notes: Sequence[str] = ()
+    eao_interval: tuple[int, int] | None = None
 
 
 def benchmark_details(
@@ -66,7 +68,8 @@ def benchmark_details(
         else:
             found |= pooled_intervals(benchmark, row, except_for=found)
     pictures = worst_frames(benchmark, results, colours, worst) if worst else []
-    return Details(intervals, pictures, notes)
+    eao_interval = protocol.rule.eao_interval if isinstance(protocol, VOTSupervised) else None
+    return Details(intervals, pictures, notes, eao_interval)
 
 
 def run_details(
@@ -133,7 +136,7 @@ def pooled_intervals(
 def supervised_intervals(
     protocol: VOTSupervised, benchmark: Benchmark, results: Mapping[str, Any]
 ) -> dict[str, tuple[float, float]]:
-    """Return the intervals of VOT's EAO, accuracy, failures and robustness (pooled)."""
+    """Return the intervals of VOT's scores, all but the MATLAB and Python toolkits' own means."""
     if protocol.toolkit == "python" or protocol.average != "pooled" or len(benchmark) < 2:
         return {}
     overlaps = [
@@ -146,10 +149,12 @@ def supervised_intervals(
     counted = np.array([np.isfinite(a).sum() for a in accuracies])
     failures = np.array([s.failed.sum(axis=1).mean() for s in overlaps])
     lengths = np.array([s.length for s in overlaps])
+    robustness = 100 * (drawn @ failures) / (drawn @ lengths)
     found = {
         "accuracy": _ends(drawn @ total / (drawn @ counted)),
-        "robustness": _ends(100 * (drawn @ failures) / (drawn @ lengths)),
-        "failures": _ends(drawn @ failures * (len(overlaps) / drawn.sum(axis=1))),
+        "robustness": _ends(robustness),
+        "reliability": _ends(np.exp(-vot.SENSITIVITY * robustness / 100)),
+        "failures": _ends(drawn @ failures),
     }
     interval = protocol.rule.eao_interval
     if interval is not None:

@@ -120,10 +120,18 @@ def _radar(chart: Chart) -> go.Figure:
         )
     figure.update_polars(
         bgcolor="white",
-        radialaxis={"gridcolor": "#e5e5e5", "angle": 90, "tickangle": 90, "rangemode": "tozero"},
+        radialaxis={
+            "gridcolor": "#e5e5e5",
+            "angle": 90,
+            "tickangle": 90,
+            "rangemode": "tozero",
+            "nticks": 5,
+            "tickfont": {"size": 11, "color": "#5a5a5a"},
+        },
         angularaxis={"gridcolor": "#e5e5e5"},
     )
-    figure.update_layout(showlegend=True, margin={"t": 64})
+    figure.update_layout(showlegend=True, margin={"t": 70}, height=480)
+    figure.update_layout(legend={"y": -0.1})
     return figure
 
 
@@ -163,7 +171,9 @@ def _ladder(chart: Chart) -> go.Figure:
             }
             figure.add_scatter(**common, mode="markers", marker=mark)
     # Names as they are: "0001" is no number. All of them are shown.
-    figure.update_yaxes(type="category", automargin=True, dtick=1)
+    # Marks would widen the axis by some rows.
+    ends = [-0.6, len(chart.series[0].x) - 0.4]
+    figure.update_yaxes(type="category", automargin=True, dtick=1, range=ends)
     figure.update_xaxes(rangemode="tozero")
     figure.update_layout(
         height=130 + 24 * len(chart.series[0].x),
@@ -189,7 +199,7 @@ def _points(chart: Chart) -> go.Figure:
             cliponaxis=False,
             hovertemplate="%{text}: %{y:.4g} at %{x:.4g}",
         )
-    figure.update_layout(showlegend=False, margin={"r": 40})
+    figure.update_layout(showlegend=False, margin={"r": 50})
     if chart.kind == "rank":
         # The first rank stands at the right.
         figure.update_xaxes(

@@ -64,7 +64,10 @@ def write_report(
     compared = {name: differences(rows) for name, rows in by_benchmark.items()}
 
     write_tables(output_dir, by_benchmark, tables, compared)
-    parts = {name: charts(rows, tracker_styles) for name, rows in by_benchmark.items()}
+    parts = {
+        name: charts(rows, tracker_styles, more[name].eao_interval)
+        for name, rows in by_benchmark.items()
+    }
     for benchmark, by_part in parts.items():
         for chart in (chart for group in by_part.values() for chart in group):
             printed.save_chart(chart, output_dir / "plots", benchmark)
@@ -232,7 +235,7 @@ def significance_matrix(
                 f"({ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}), p = {d.p_value:.2g}, "
                 f"{d.p_adjusted:.2g} after Holm's correction"
             )
-            cells[first, second] = (f"{shown:+.{digits}f}", tip, verdict)
+            cells[first, second] = (f"{shown:+.{digits}f}".replace("-", "−"), tip, verdict)
     return SignificanceMatrix(
         label(key).text, trackers, [[cells.get((a, b)) for b in trackers] for a in trackers]
     )
