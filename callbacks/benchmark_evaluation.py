@@ -78,29 +78,29 @@ def evaluate_benchmarks(
         )
     output_dir = Path(output_dir)
     all_scores = []
-    with team() as together:
-        for benchmark in benchmarks:
-            rows: list[BenchmarkScores] = []
-            for name, tracker in trackers.items():
-                folder = output_dir / "results" / benchmark.name / slug(name)
-                scores, results = evaluate_benchmark(
-                    tracker,
-                    benchmark,
-                    name,
-                    team=together,
-                    lanes=lanes,
-                    keeping=Keeping(folder, fingerprint, overwrite),
-                    progress=FrameProgress,
-                )
-                if clip_frames and not rows and together.is_first:
-                    file = output_dir / "clips" / f"{benchmark.name}.mp4"
-                    clip = write_middle_clip(file, benchmark, scores, results, clip_frames)
-                    scores = replace(scores, clip=clip)
-                rows.append(scores)
-            if together.is_first:
-                for logger in loggers:
-                    log_scores(logger, rows)
-            all_scores += rows
+    together = team()
+    for benchmark in benchmarks:
+        rows: list[BenchmarkScores] = []
+        for name, tracker in trackers.items():
+            folder = output_dir / "results" / benchmark.name / slug(name)
+            scores, results = evaluate_benchmark(
+                tracker,
+                benchmark,
+                name,
+                team=together,
+                lanes=lanes,
+                keeping=Keeping(folder, fingerprint, overwrite),
+                progress=FrameProgress,
+            )
+            if clip_frames and not rows and together.is_first:
+                file = output_dir / "clips" / f"{benchmark.name}.mp4"
+                clip = write_middle_clip(file, benchmark, scores, results, clip_frames)
+                scores = replace(scores, clip=clip)
+            rows.append(scores)
+        if together.is_first:
+            for logger in loggers:
+                log_scores(logger, rows)
+        all_scores += rows
     return all_scores
 
 
@@ -194,13 +194,13 @@ class BenchmarkEvaluation(pl.Callback):
         if trainer.current_epoch - self._last_epoch < self.every_n_epochs:
             return
         self._last_epoch = trainer.current_epoch
-        with evaluation_mode(pl_module), team() as together:
+        with evaluation_mode(pl_module):
             # No bar: the training's is on the screen. No files: weights change.
             scores, _ = evaluate_benchmark(
                 lent_tracker(pl_module),
                 self.validation,
                 self.tracker_name,
-                team=together,
+                team=team(),
                 lanes=self.lanes,
             )
         pl_module.log_dict(

@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +13,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch._C._distributed_c10d import TCPStore
 
 from experiments.config import ConfigError, chosen_device
 from lightning_trackers.evaluation.distribution import PeerError
@@ -46,6 +44,7 @@ def on_ranks(
     Raises:
         ConfigError: If ``devices`` is not positive, or given where torchrun or SLURM decides.
         PeerError: If another process failed or died.
+        ChildProcessError: If another process did not start.
     """
     if devices < 1:
         raise ConfigError(f"devices={devices}: expected at least 1")
@@ -62,8 +61,8 @@ def on_ranks(
         logging.getLogger().setLevel(logging.WARNING)  # the first process speaks for all
     # The properties also set the variables that env:// reads.
     log.debug("rendezvous at %s:%d", environment.main_address, environment.main_port)
-    with _group(rank=rank, world_size=size, init_method="env://"):
-        return work(*arguments, local_rank=environment.local_rank())
+    options = {"rank": rank, "world_size": size, "init_method": "env://"}
+    return _in_group(options, work, arguments, environment.local_rank())
 
 
 def rank_device(name: str, local_rank: int) -> torch.device:
@@ -84,15 +83,18 @@ def rank_device(name: str, local_rank: int) -> torch.device:
 
 def _started_by() -> ClusterEnvironment | None:
     """Return who started several processes; None if nobody did."""
-    for kind in (TorchElasticEnvironment, SLURMEnvironment):
-        if kind.detect():
-            environment = kind()
-            return environment if environment.world_size() > 1 else None
-    return None
+    environment: ClusterEnvironment
+    if TorchElasticEnvironment.detect():
+        environment = TorchElasticEnvironment()
+    elif SLURMEnvironment.detect():
+        environment = SLURMEnvironment()
+    else:
+        return None
+    return environment if environment.world_size() > 1 else None
 
 
 def _start(work: Callable[..., Outcome], arguments: Sequence[object], size: int) -> Outcome:
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     children = [
         context.Process(
@@ -100,24 +102,14 @@ def _start(work: Callable[..., Outcome], arguments: Sequence[object], size: int)
         )
         for rank in range(1, size)
     ]
-    try:
-        with _fair_share_of_cores(size):
-            for child in children:
-                child.start()
-            _wait_for(children, store)
-            with _group(rank=0, world_size=size, store=store):
-                try:
-                    return work(*arguments, local_rank=0)
-                except PeerError:
-                    _join(children)  # what they are at is worth finishing
-                    raise
-    except BaseException:
+    with _fair_share_of_cores(size), _ended_on_error(children):
         for child in children:
-            if child.is_alive():
-                child.terminate()
-        raise
-    finally:
-        _join(children)
+            child.start()
+        _wait_for(children, store)
+        options = {"rank": 0, "world_size": size, "store": store}
+        outcome = _in_group(options, work, arguments, 0)
+    _join(children)
+    return outcome
 
 
 def _child(
@@ -126,13 +118,14 @@ def _child(
     """Be one of the processes that :func:`_start` started."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends us
-    store = dist.TCPStore("127.0.0.1", port, is_master=False)
+    store = TCPStore("127.0.0.1", port, is_master=False)
     store.add("present", 1)
-    with _fair_share_of_cores(size), _group(rank=rank, world_size=size, store=store):
+    options = {"rank": rank, "world_size": size, "store": store}
+    with _fair_share_of_cores(size):
         try:
-            work(*arguments, local_rank=rank)
+            _in_group(options, work, arguments, rank)
         except PeerError:  # who failed has said why
-            sys.exit(1)
+            os._exit(1)  # a group whose members have died cannot be taken down
 
 
 def _end_with_parent() -> None:
@@ -146,28 +139,49 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _wait_for(children: Sequence[BaseProcess], store: dist.TCPStore) -> None:
+def _wait_for(children: Sequence[BaseProcess], store: TCPStore) -> None:
     """Wait until all processes are there, and no longer if one fails to start."""
     while store.add("present", 0) < len(children):
         for child in children:
             if child.exitcode is not None:
-                raise PeerError(f"{child.name} ended with exit code {child.exitcode} as it started")
+                raise ChildProcessError(
+                    f"{child.name} ended with exit code {child.exitcode} as it started"
+                )
         time.sleep(0.05)
+
+
+@contextmanager
+def _ended_on_error(children: Sequence[BaseProcess]) -> Iterator[None]:
+    """End the other processes if this one fails; if one of them did, let the rest finish."""
+    try:
+        yield
+    except PeerError:
+        _join(children)
+        raise
+    except BaseException:
+        for child in children:
+            if child.pid is not None:
+                child.terminate()
+        _join(children)
+        raise
 
 
 def _join(children: Sequence[BaseProcess]) -> None:
     for child in children:
-        if child.pid is not None:
+        if child.pid is not None:  # it was started
             child.join()
 
 
-@contextmanager
-def _group(**options: Any) -> Iterator[None]:
+def _in_group(
+    options: dict[str, Any],
+    work: Callable[..., Outcome],
+    arguments: Sequence[object],
+    local_rank: int,
+) -> Outcome:
     dist.init_process_group("gloo", **options)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    outcome = work(*arguments, local_rank=local_rank)
+    dist.destroy_process_group()  # not after an error: it would wait for those who have died
+    return outcome
 
 
 @contextmanager

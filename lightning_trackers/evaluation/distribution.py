@@ -12,9 +12,15 @@ from datetime import timedelta
 from threading import Event, Thread
 from time import monotonic
 from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
+from torch.distributed.distributed_c10d import (
+    PrefixStore,
+    Store,
+    _get_default_group,
+    _get_default_store,
+)
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +80,7 @@ class Team:
             except Exception as error:
                 made[1], failure = f"{type(error).__name__}: {error}", error
         if self._group is not None:
-            with _death_noticed():
-                dist.broadcast_object_list(made, src=0, group=self._group)
+            _answered(lambda: dist.broadcast_object_list(made, src=0, group=self._group))
         if failure is not None:
             raise failure
         if made[1] is not None:
@@ -91,8 +96,7 @@ class Team:
         if self._group is None:
             return [share]
         shares: list[Any] | None = [None] * self.size if self.is_first else None
-        with _death_noticed():
-            dist.gather_object(share, shares, dst=0, group=self._group)
+        _answered(lambda: dist.gather_object(share, shares, dst=0, group=self._group))
         return shares or []
 
     def deal(self, count: int, lanes: int) -> "Deal":
@@ -187,28 +191,43 @@ def is_first() -> bool:
     return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
-@contextmanager
-def team() -> Iterator[Team]:
-    """Lend the team of all processes; what it needs is given back in the end."""
+def team() -> Team:
+    """Return the team of all processes."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        yield Team()
-        return
-    # Of its own, since NCCL neither waits for long nor notices that a process has died.
-    with _death_noticed():
-        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        return Team()
+    default = _get_default_group()
+    if default not in _gloo_groups:
+        # Also where there is a group already: NCCL neither waits for as long as a sequence takes
+        # nor notices that a process has died.
+        _gloo_groups[default] = dist.new_group(backend="gloo", timeout=_PATIENCE)
     store = _get_default_store()
-    try:
-        yield Team(dist.get_rank(), dist.get_world_size(), store, group)
-    finally:
-        dist.destroy_process_group(group)
+    return Team(dist.get_rank(), dist.get_world_size(), store, _gloo_groups[default])
 
 
-@contextmanager
-def _death_noticed() -> Iterator[None]:
-    """Say what it means that a process no longer answers."""
-    try:
-        yield
-    except RuntimeError as error:
+_gloo_groups: WeakKeyDictionary[dist.ProcessGroup, dist.ProcessGroup] = WeakKeyDictionary()
+
+
+def _answered(ask: Callable[[], None]) -> None:
+    """Wait until the other processes have answered; Ctrl-C is heard meanwhile.
+
+    Raises:
+        PeerError: If one of them has died.
+    """
+    problems: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            ask()
+        except Exception as error:
+            problems.append(error)
+
+    # The main thread would not hear of Ctrl-C while it waits inside torch.
+    thread = Thread(target=wait, name="answer", daemon=True)
+    thread.start()
+    thread.join()
+    for error in problems:
+        if not isinstance(error, RuntimeError):
+            raise error
         raise PeerError(
             "a process of the evaluation has died. The results that were finished are kept: start "
             f"the same evaluation again to go on ({error})"

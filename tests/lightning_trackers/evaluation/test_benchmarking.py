@@ -69,16 +69,15 @@ class Wanders:
 
 
 def evaluate(folder, tracker, *, lanes=2, fingerprint="a", bench=None, progress=None):
-    with team() as together:
-        return evaluate_benchmark(
-            tracker,
-            benchmark() if bench is None else bench,
-            "t",
-            team=together,
-            lanes=lanes,
-            keeping=Keeping(Path(folder), fingerprint),
-            progress=progress,
-        )
+    return evaluate_benchmark(
+        tracker,
+        benchmark() if bench is None else bench,
+        "t",
+        team=team(),
+        lanes=lanes,
+        keeping=Keeping(Path(folder), fingerprint),
+        progress=progress,
+    )
 
 
 def files(folder):

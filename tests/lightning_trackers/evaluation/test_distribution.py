@@ -95,15 +95,15 @@ def test_progress_moves_while_the_first_rank_waits_for_the_others():
 
 def test_one_process_needs_no_group():
     assert is_first()
-    with team() as alone:
-        assert (alone.rank, alone.size) == (0, 1)
-        assert alone.from_first(lambda: 5) == 5
-        assert alone.gathered("share") == ["share"]
-        deal = alone.deal(3, lanes=1)
-        shown = []
-        with deal.shown(shown.append):
-            assert list(deal) == [0, 1, 2]
-            deal.advance(4)
-        assert shown[-1] == 4
-        with pytest.raises(ZeroDivisionError):
-            alone.from_first(lambda: 1 / 0)
+    alone = team()
+    assert (alone.rank, alone.size) == (0, 1)
+    assert alone.from_first(lambda: 5) == 5
+    assert alone.gathered("share") == ["share"]
+    deal = alone.deal(3, lanes=1)
+    shown = []
+    with deal.shown(shown.append):
+        assert list(deal) == [0, 1, 2]
+        deal.advance(4)
+    assert shown[-1] == 4
+    with pytest.raises(ZeroDivisionError):
+        alone.from_first(lambda: 1 / 0)
