@@ -79,7 +79,7 @@ class COCOSource(TrackSource):
                 for split, file in zip(splits, files, strict=True)
                 for unit in _units(split, file, root / split)
             ],
-            state_of(settings, [*files, *(root / split for split in splits)]),
+            state_of(settings, root, [*files, *(root / split for split in splits)]),
             LAYOUT,
         )
         super().__init__(name, index, FramePattern(root, "{video}"), same_category)

@@ -69,7 +69,7 @@ class DETSource(TrackSource):
             Path(index_path) if index_path else default_index_path(root, "det", settings),
             read_folder,
             lambda: folders,
-            state_of(settings, [f for s in folders for f in (s.annotations, s.images)]),
+            state_of(settings, root, [f for s in folders for f in (s.annotations, s.images)]),
             LAYOUT,
         )
         super().__init__(

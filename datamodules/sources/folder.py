@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.benchmarks.otb import AnnotatedFolder, find_annotated_folders, to_xyxy
+from datamodules.benchmarks.otb import AnnotatedFolder, find_annotated_folders
+from datamodules.benchmarks.reading import to_xyxy
 from datamodules.errors import DatasetError
 from datamodules.frames import image_files
 from datamodules.sources.indexing import (
@@ -109,7 +110,7 @@ def index_folder(root: str | Path, index_path: str | Path | None = None) -> Trac
     path = Path(index_path) if index_path is not None else root / "tracks.arrow"
     file = root / CSV_NAME
     if file.is_file():
-        state = state_of("csv", [file, *subfolders(root)])
+        state = state_of("csv", root, [file, *subfolders(root)])
         return build_index(
             path, read_video, lambda: parse_csv(file.read_bytes(), file), state, LAYOUT
         )
@@ -118,7 +119,7 @@ def index_folder(root: str | Path, index_path: str | Path | None = None) -> Trac
     except (FileNotFoundError, ValueError) as error:
         raise DatasetError(str(error)) from error
     state = state_of(
-        "otb", [f for found in folders for f in (found.annotation, found.image_folder)]
+        "otb", root, [f for found in folders for f in (found.annotation, found.image_folder)]
     )
     return build_index(path, read_sequence, lambda: folders, state, LAYOUT)
 

@@ -83,7 +83,7 @@ class GOT10kSource(TrackSource):
             Path(index_path) if index_path else default_index_path(root, "got10k", settings),
             read_video,
             lambda: [folder / video for video in chosen],
-            state_of(settings, [folder / video / part for video in chosen for part in parts]),
+            state_of(settings, root, [folder / video / part for video in chosen for part in parts]),
             LAYOUT,
         )
         frame_path = FramePattern(folder, "{video}/{frame:08d}.jpg")

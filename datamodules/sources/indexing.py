@@ -125,15 +125,18 @@ def build_index(
         ) from error
 
 
-def state_of(settings: object, paths: Iterable[Path]) -> str:
+def state_of(settings: object, root: Path, paths: Iterable[Path]) -> str:
     """Return a text that changes when the settings or one of the paths do.
 
     Args:
         settings: What else decides the content of the index; its ``repr`` counts.
+        root: Folder of the dataset. Its own path does not count, so that machines which see a disk
+            in different places share an index.
         paths: Files (name, size, time of change) and folders (name, time of the last file added,
             removed or renamed in them).
     """
     digest = hashlib.sha256(repr((_VERSION, settings)).encode(errors="surrogateescape"))
+    prefix = os.fsencode(root)
     for path in paths:
         try:
             status = os.stat(path)  # noqa: PTH116  # half the time of Path.stat
@@ -142,7 +145,7 @@ def state_of(settings: object, paths: Iterable[Path]) -> str:
         else:
             size = 0 if os.path.isdir(path) else status.st_size  # noqa: PTH112
             known = (size, status.st_mtime_ns)
-        digest.update(os.fsencode(path) + repr(known).encode())
+        digest.update(os.fsencode(path).removeprefix(prefix) + repr(known).encode())
     return digest.hexdigest()
 
 

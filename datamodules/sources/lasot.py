@@ -90,7 +90,7 @@ class LaSOTSource(TrackSource):
             Path(index_path) if index_path else default_index_path(root, "lasot", settings),
             read_video,
             lambda: videos,
-            state_of(settings, [video / part for video in videos for part in parts]),
+            state_of(settings, root, [video / part for video in videos for part in parts]),
             LAYOUT,
         )
         frame_path = FramePattern(root, "{video}/img/{frame:08d}.jpg")

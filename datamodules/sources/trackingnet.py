@@ -66,7 +66,7 @@ class TrackingNetSource(TrackSource):
             Path(index_path) if index_path else default_index_path(root, "trackingnet", settings),
             read_video,
             lambda: videos,
-            state_of(settings, [path for v in videos for path in (v.annotation, v.images)]),
+            state_of(settings, root, [path for v in videos for path in (v.annotation, v.images)]),
             LAYOUT,
         )
         super().__init__(name, index, TrackingNetFramePath(root), same_category)

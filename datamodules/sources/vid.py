@@ -71,7 +71,7 @@ class VIDSource(TrackSource):
             Path(index_path) if index_path else default_index_path(root, "vid", settings),
             read_snippet,
             lambda: snippets,
-            state_of(settings, [f for s in snippets for f in (s.annotations, s.images)]),
+            state_of(settings, root, [f for s in snippets for f in (s.annotations, s.images)]),
             LAYOUT,
         )
         frame_path = FramePattern(root / "Data" / "VID", "{video}/{frame:06d}.JPEG")

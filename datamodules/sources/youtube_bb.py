@@ -102,7 +102,7 @@ class YouTubeBBSource(TrackSource):
             Path(index_path) if index_path else default_index_path(root, "youtube_bb", settings),
             read_videos,
             lambda: _units(file, frames, listed),
-            state_of(settings, inputs),
+            state_of(settings, root, inputs),
             LAYOUT,
         )
         super().__init__(name, index, YouTubeBBFramePath(frames, index), same_category)
@@ -248,7 +248,7 @@ def read_videos(unit: Videos) -> Iterator[Entry]:
     """Yield the tracks of some videos and what is wrong with them."""
     yield from unit.skipped
     rows = unit.rows
-    if rows is None:
+    if rows is None or len(rows) == 0:
         return
     image_wh, wrong = _sizes(unit, rows)
     yield from wrong

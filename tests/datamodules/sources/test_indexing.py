@@ -133,17 +133,17 @@ def test_the_state_changes_with_settings_content_and_folders(tmp_path):
     file, folder = tmp_path / "a.txt", tmp_path / "f"
     file.write_text("1")
     folder.mkdir()
-    states = [state_of("a", [file, folder]), state_of("b", [file, folder])]
+    states = [state_of("a", tmp_path, [file, folder]), state_of("b", tmp_path, [file, folder])]
     file.write_text("12")
-    states.append(state_of("a", [file, folder]))
+    states.append(state_of("a", tmp_path, [file, folder]))
     os.utime(file, ns=(1, 1))
-    states.append(state_of("a", [file, folder]))
+    states.append(state_of("a", tmp_path, [file, folder]))
     (folder / "new.xml").touch()
-    states.append(state_of("a", [file, folder]))
+    states.append(state_of("a", tmp_path, [file, folder]))
     file.unlink()
-    states.append(state_of("a", [file, folder]))
+    states.append(state_of("a", tmp_path, [file, folder]))
     assert len(set(states)) == 6
-    assert state_of("a", [file, folder]) == states[-1]
+    assert state_of("a", tmp_path, [file, folder]) == states[-1]
 
 
 def rows(count=4, **changes):

@@ -216,8 +216,11 @@ def test_other_options_have_an_index_of_their_own(name, root):
 
 
 @every_reader
-def test_a_moved_dataset_still_opens(name, root, tmp_path):
-    _, expected = made(name, root)
+def test_a_moved_dataset_keeps_its_index(name, root, tmp_path):
+    source, expected = made(name, root)
+    first = source.index.path.stat().st_mtime_ns
     moved = tmp_path / "moved"
     shutil.move(root, moved)
-    mini.assert_same_tracks(opened(name, moved).index, expected)
+    index = opened(name, moved).index
+    mini.assert_same_tracks(index, expected)
+    assert index.path.stat().st_mtime_ns == first

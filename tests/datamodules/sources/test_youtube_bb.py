@@ -74,6 +74,13 @@ def test_files_that_hold_no_line_are_refused(data):
         parse_annotations(data, "f.csv")
 
 
+def test_a_file_of_which_no_line_can_be_used_is_refused(tmp_path):
+    mini.youtube_bb(tmp_path)
+    (tmp_path / "yt_bb_detection_train.csv").write_text(LINE.replace("238000", "238500"))
+    with pytest.raises(DatasetError, match=r"no usable track .* 1 × time is not a whole second"):
+        YouTubeBBSource(tmp_path)
+
+
 def test_a_list_of_sizes_replaces_the_frames(tmp_path):
     expected = mini.youtube_bb(tmp_path / "whole")
     (tmp_path / "bare").mkdir()
