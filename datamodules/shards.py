@@ -303,6 +303,16 @@ class PackedSource(TrackSource):
         self.files = files
 
     def _view(self, track: Track, row: int) -> JpegView:
+        where = f"{track.video}/{track.track} frame {track.frames[row]}"
+        data = self.encoded(track, row)
+        return JpegView(data, track.boxes_xyxy[row], f"{self.index.path.parent}, {where}")
+
+    def encoded(self, track: Track, row: int) -> bytes:
+        """Return a crop of a track as it is stored, JPEG.
+
+        Raises:
+            DatasetError: If the shard is missing, cut short or was changed.
+        """
         assert isinstance(track, PackedTrack)
         position = track.positions[row]
         shard = self.files.manifest.shards[position["shard"]]
@@ -312,13 +322,12 @@ class PackedSource(TrackSource):
             data = self._read(shard.name, offset, size)
         except OSError as error:
             raise DatasetError(f"{self.files.path(shard.name)}: {error}; {_REPAIR}") from error
-        where = f"{shard.name}, {track.video}/{track.track} frame {track.frames[row]}"
         if len(data) != size or not (data.startswith(_JPEG_START) and data.endswith(_JPEG_END)):
             raise DatasetError(
-                f"{self.files.path(shard.name)}: expected a JPEG of {size} bytes at {offset} "
-                f"({where}); the shard is cut short or was changed: {_REPAIR}"
+                f"{self.files.path(shard.name)}: expected a JPEG of {size} bytes at {offset}, got "
+                f"{len(data)} bytes that are none; the shard is cut short or was changed: {_REPAIR}"
             )
-        return JpegView(data, track.boxes_xyxy[row], where)
+        return data
 
     def _read(self, name: str, offset: int, size: int) -> bytes:
         for attempt in range(_TRIES):
