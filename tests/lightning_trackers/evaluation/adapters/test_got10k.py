@@ -1,16 +1,20 @@
 import importlib.util
 import json
+import zipfile
 
 import cv2
 import numpy as np
 import pytest
 
+from datamodules.benchmarks.got10k import got10k_benchmark
 from datamodules.benchmarks.otb import otb_benchmark
 from datamodules.benchmarks.otb_sequences import VERSIONS
 from lightning_trackers.boxes import xyxy_to_xywh
 from lightning_trackers.evaluation.adapters.got10k import Got10kConvention, got10k_tracker
 from lightning_trackers.evaluation.one_pass import TrackResult, track_one_pass
 from lightning_trackers.evaluation.ope_protocol import OnePass
+from lightning_trackers.evaluation.results import ResultStore
+from lightning_trackers.evaluation.submission import GOT10K_SERVER
 from lightning_trackers.evaluation.tracker import Prediction
 
 TOOLKIT = importlib.util.find_spec("got10k") is not None
@@ -100,3 +104,47 @@ def test_the_toolkit_s_experiment_agrees_with_our_evaluation(tmp_path, monkeypat
     )
     assert 0.1 < scores["success_auc"] < 0.9
     json.loads((tmp_path / "reports/OTB2013/drifter/performance.json").read_text())
+
+
+@pytest.mark.skipif(not TOOLKIT, reason="the got10k toolkit is not installed")
+@pytest.mark.filterwarnings("ignore")  # the toolkit is older than its dependencies
+def test_our_archive_is_the_toolkit_s(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # it lets the user read a warning
+    from got10k.experiments import ExperimentGOT10k
+
+    names = ["GOT-10k_Test_000001", "GOT-10k_Test_000002"]
+    for name in names:
+        folder = tmp_path / "got" / "test" / name
+        folder.mkdir(parents=True)
+        for t in range(4):
+            cv2.imwrite(str(folder / f"{t + 1:08d}.jpg"), frame(t * 20)[..., ::-1])
+        (folder / "groundtruth.txt").write_text("5.0000,7.0000,20.5000,15.0000\n")
+    (tmp_path / "got" / "test" / "list.txt").write_text("\n".join(names) + "\n")
+
+    results, reports = str(tmp_path / "results"), str(tmp_path / "reports")
+    experiment = ExperimentGOT10k(str(tmp_path / "got"), "test", results, reports)
+    experiment.run(got10k_tracker(Drifter(), "drifter"))
+    experiment.report(["drifter"])
+    theirs = contents(tmp_path / "results" / "GOT-10k" / "drifter.zip")
+
+    benchmark = got10k_benchmark(tmp_path / "got", "test", sequences=names)
+    store = ResultStore(tmp_path / "ours", "drifter")
+    for result in track_one_pass(Drifter(), benchmark):
+        store.save(result)
+    ours = contents(GOT10K_SERVER.write_archive(benchmark, [store.folder], tmp_path / "ours.zip"))
+    assert sorted(ours) == sorted(n for n in theirs if not n.endswith("/"))
+    for path in ours:
+        if path.endswith("_001.txt"):
+            assert ours[path] == theirs[path]
+        else:
+            rows = [
+                [len(v.partition(".")[2]) for v in row.split(",")] for row in ours[path].split()
+            ]
+            assert rows == [[8]] * 4  # one column of seconds with eight digits, as there
+            assert [len(v.partition(".")[2]) for v in theirs[path].split()] == [8] * 4
+
+
+def contents(file):
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
