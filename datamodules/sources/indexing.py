@@ -16,6 +16,7 @@ import errno
 import hashlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -143,7 +144,7 @@ def state_of(settings: object, root: Path, paths: Iterable[Path]) -> str:
         except OSError:
             known: tuple[int, ...] = ()
         else:
-            size = 0 if os.path.isdir(path) else status.st_size  # noqa: PTH112
+            size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
             known = (size, status.st_mtime_ns)
         digest.update(os.fsencode(path).removeprefix(prefix) + repr(known).encode())
     return digest.hexdigest()

@@ -219,10 +219,16 @@ def parse_annotations(data: bytes, where: str) -> Rows:
     Raises:
         DatasetError: If no line of it is as expected.
     """
-    wrong: list[str] = []
+    reason = f"line without {len(_COLUMNS)} values"
+    wrong: list[Skipped] = []  # one for all
 
     def count(row: pa.csv.InvalidRow) -> str:
-        wrong.append(f"{where}, line {row.number}: {row.text[:200]!r}")
+        known = (
+            wrong.pop()
+            if wrong
+            else Skipped(reason, 0, f"{where}, line {row.number}: {row.text[:200]!r}")
+        )
+        wrong.append(replace(known, count=known.count + 1))
         return "skip"
 
     skipped: list[Skipped] = []
@@ -233,9 +239,7 @@ def parse_annotations(data: bytes, where: str) -> Rows:
     except pa.ArrowInvalid:
         wrong.clear()
         table, skipped = _read_with_care(data, where, count)
-    if wrong:
-        reason = f"line without {len(_COLUMNS)} values"
-        skipped.append(Skipped(reason, len(wrong), wrong[0]))
+    skipped += wrong
     if len(table) == 0:
         found = f" ({skipped[0].reason}: {skipped[0].example})" if skipped else ""
         raise DatasetError(
