@@ -6,7 +6,7 @@ video); Zhu et al., Distractor-aware Siamese Networks, ECCV 2018, Section 3.2 (n
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -51,17 +51,6 @@ class NumberedSource(Protocol):
 
     def at(self, number: int) -> PairSource:
         """Return the source of pair ``number``."""
-        ...
-
-
-@runtime_checkable
-class StreamedSource(Protocol):
-    """A source of which only a part is at hand at a time, chosen by the pair's number."""
-
-    name: str
-
-    def at(self, number: int) -> PairSource:
-        """Return the part that pair ``number`` comes from."""
         ...
 
 
@@ -150,9 +139,11 @@ class PairDataset(Dataset[PairSample]):
         if not 0 <= negative_share <= 1:
             raise ValueError(f"pairs: expected negative_share in [0, 1], got {negative_share}")
         self.sources = list(sources.values())
-        # Asked once: looking for a method costs more than drawing a source.
-        self.streamed = [isinstance(s.source, StreamedSource) for s in self.sources]
+        # Asked here, because asking a protocol at each pair costs more than drawing the source does.
+        self.numbered = [isinstance(s.source, NumberedSource) for s in self.sources]
         self.shares = tuple(float(share) for share in weights / weights.sum())
+        cumulative = np.cumsum(self.shares)
+        self.cumulative = cumulative / cumulative[-1]
         self.quotas = tuple(s.quota for s in sources.values())
         served = [q for s, q in zip(self.shares, self.quotas, strict=True) if s > 0]
         if None not in served and sum(q or 0 for q in served) < epoch_length:
@@ -182,25 +173,25 @@ class PairDataset(Dataset[PairSample]):
         rng = np.random.default_rng([self.seed, index])
         number = self._source_number(index, rng)
         positive = bool(rng.random() >= self.negative_share)
-        return self.redraws[number].draw(
-            lambda: self._drawn(self.sources[number], index, positive=positive, rng=rng)
-        )
+        chosen = self.sources[number]
+        if self.numbered[number]:
+            source = cast(NumberedSource, chosen.source).at(index)
+        else:
+            source = cast(PairSource, chosen.source)
+        draw = partial(self._drawn, source, chosen.max_gap, positive=positive, rng=rng)
+        return self.redraws[number].draw(draw)
 
     def _source_number(self, index: int, rng: np.random.Generator) -> int:
         if all(quota is None for quota in self.quotas):
-            return int(rng.choice(len(self.sources), p=self.shares))
+            # What rng.choice(p=shares) draws, which checks its arguments for longer than it draws.
+            return int(np.searchsorted(self.cumulative, rng.random(), side="right"))
         epoch, place = divmod(index, self.epoch_length)
         return int(_dealt(self.shares, self.quotas, self.epoch_length, self.seed, epoch)[place])
 
     def _drawn(
-        self, chosen: WeightedSource, index: int, *, positive: bool, rng: np.random.Generator
+        self, source: PairSource, max_gap: int, *, positive: bool, rng: np.random.Generator
     ) -> PairSample:
-        source = chosen.source
-        if isinstance(source, NumberedSource):
-            source = source.at(index)
-        exemplar_view, search_view, source_id = source.draw(
-            rng, max_gap=chosen.max_gap, positive=positive
-        )
+        exemplar_view, search_view, source_id = source.draw(rng, max_gap=max_gap, positive=positive)
         for view in (exemplar_view, search_view):
             _check_box(view.box_xyxy, source_id)
         share_picture(exemplar_view, search_view)

@@ -41,6 +41,7 @@ from datamodules.tracks import Track, TrackIndex
 from lightning_trackers.crops import search_window
 
 SIDE = 511
+EXEMPLAR_SIZE = PairGeometry().exemplar_size
 JPEG_QUALITY = 95  # of cv2.imwrite, with which pysot writes its crops
 NOISE = 3.0  # grey levels; drawn pictures alone would be decoded faster than photographs
 NEGATIVE_SHARE = 0.05
@@ -84,19 +85,13 @@ def make_crops(root: Path, videos: int, frames: int) -> tuple[TrackIndex, Path]:
             boxes.append(window.to_crop(np.asarray(view.box_xyxy, dtype=np.float64)))
         seen = np.ones(frames, dtype=bool)
         whole = np.full((frames, 2), SIDE, np.uint16)
-        tracks.append(
-            Track(
-                video, "00", "thing", np.arange(frames, dtype=np.int32),
-                np.array(boxes, np.float32), seen, ~seen, whole,
-            )  # fmt: skip
-        )
+        crops = np.array(boxes, np.float32)
+        numbers = np.arange(frames, dtype=np.int32)
+        tracks.append(Track(video, "00", "thing", numbers, crops, seen, ~seen, whole))
         labels[video] = {"00": {f"{i:06d}": list(map(float, box)) for i, box in enumerate(boxes)}}
     annotation = root / "annotation.json"
     annotation.write_text(json.dumps(labels))
     return TrackIndex.write(root / "tracks.arrow", tracks), annotation
-
-
-EXEMPLAR_SIZE = PairGeometry().exemplar_size
 
 
 def ours(index: TrackIndex, root: Path) -> PairDataset:
@@ -127,8 +122,7 @@ def pysot_dataset(checkout: Path, root: Path, annotation: Path) -> Any:
                 "https://github.com/STVIR/pysot"
             )
     sys.path.insert(0, str(checkout))
-    if not hasattr(np, "float"):
-        np.float = float  # type: ignore[attr-defined]  # pysot was written for numpy < 1.24
+    vars(np).setdefault("float", float)  # pysot was written for numpy < 1.24
     try:
         cfg = import_module("pysot.core.config").cfg
         dataset = import_module("pysot.datasets.dataset").TrkDataset
@@ -176,10 +170,8 @@ def measure(
     if pysot is not None:
         theirs = pysot_dataset(pysot, root, annotation)
         runners["pysot TrkDataset"] = lambda numbers: default_collate([theirs[n] for n in numbers])
-        labelled = theirs.anchor_target
-        nothing = labelled((0.0, 0.0, 9.0, 9.0), 17, True)
-        unlabelled = partial(_without_labels, theirs, nothing)
-        runners["pysot without labels"] = unlabelled
+        nothing = theirs.anchor_target((0.0, 0.0, 9.0, 9.0), 17, True)
+        runners["pysot without labels"] = partial(_without_labels, theirs, nothing)
     times: dict[str, list[float]] = {name: [] for name in runners}
     for turn in range(-1, rounds):  # the first one warms up and does not count
         numbers = range((turn + 1) * pairs, (turn + 2) * pairs)
@@ -217,9 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        times = measure(
-            Path(folder), args.rounds, args.pairs, args.pysot, args.videos, args.frames
-        )
+        times = measure(Path(folder), args.rounds, args.pairs, args.pysot, args.videos, args.frames)
     print("\n".join(report(times)))
     if args.pysot is None:
         print("pysot not measured: --pysot <checkout of https://github.com/STVIR/pysot> is missing")

@@ -139,6 +139,7 @@ def test_transforms_are_applied_to_crops(source):
         dataset(source, crops=False, transforms=[alb.InvertImg(p=1)])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")  # more than cores
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
 def test_any_number_of_workers_serves_the_same_batches(source, num_workers):
     options = {"batches_per_epoch": 5, "transforms": [alb.GaussNoise(p=0.5)]}
