@@ -154,7 +154,9 @@ class AverageOverlapOnePass(_TrackedOnce):
     headline: str = "average_overlap"
 
     def score(self, benchmark: Benchmark, results: Mapping[str, TrackResult]) -> Scores:
-        """Score the results of every sequence; the first frame of each is read for its size.
+        """Score the results of every sequence.
+
+        The first frame of each is read for its size, unless ``frames`` has a ``frame_wh``.
 
         Raises:
             ValueError: If a sequence has no result, or one does not belong to it.
@@ -205,12 +207,12 @@ def _visible_overlaps(run: TrackingSequence, result: TrackResult) -> Tensor:
     """Return the overlaps that GOT-10k counts, ``(N,)``."""
     counted = run.valid.copy()
     counted[0] = False
-    height, width = run.frames[0].shape[:2]
+    image_wh = getattr(run.frames, "frame_wh", None) or run.frames[0].shape[1::-1]
     pred, target = (
         to_file_xywh(torch.from_numpy(boxes_xyxy[counted]))
         for boxes_xyxy in (result.boxes_xyxy, run.boxes_xyxy)
     )
-    return bounded_overlaps(pred, target, torch.tensor([width, height]))
+    return bounded_overlaps(pred, target, torch.tensor(image_wh))
 
 
 def _overlap_scores(overlaps: Tensor) -> dict[str, float]:

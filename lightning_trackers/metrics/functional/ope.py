@@ -220,14 +220,17 @@ def _curve(
     """
     thresholds = torch.from_numpy(rule.thresholds).to(values)
     rows, bins = int(group.max()) + 1, len(thresholds) + 1
-    frames = counted.nonzero()[:, 0] if not counted.all() else slice(None)
-    values, group = values[..., frames], group[frames]
+    if not counted.all():
+        frames = counted.nonzero()[:, 0]
+        values, group = values[..., frames], group[frames]
     # How many thresholds lie below a value (or at it) says which ones it passes; one histogram a
     # row replaces one comparison per frame and threshold.
-    below = torch.bucketize(
-        values.nan_to_num(nan=float("inf") if rising else -1.0),
+    never = float("inf") if rising else -1.0
+    below = _thresholds_below(
+        # This makes infinities finite as well.
+        values.nan_to_num(nan=never),
         thresholds,
-        right=rule.inclusive != rising,
+        or_at=rule.inclusive != rising,
     )
     row = group.expand(values.shape)  # (..., N)
     trackers = values.shape[:-1]
@@ -241,6 +244,22 @@ def _curve(
         passed = histogram.flip(-1).cumsum(dim=-1).flip(-1)[..., 1:]
     total = torch.bincount(group, minlength=rows)  # (S,)
     return passed.double() / total[:, None]
+
+
+def _thresholds_below(values: Tensor, thresholds: Tensor, *, or_at: bool) -> Tensor:
+    """Return how many of some evenly spaced thresholds lie below each finite value (or at it).
+
+    The same as ``torch.bucketize``, which searches, in a fraction of its time: the place follows
+    from the spacing but for rounding, so it is off by one at most and two comparisons settle it.
+    """
+    infinity = thresholds.new_full((1,), float("inf"))
+    bounded = torch.cat([-infinity, thresholds, infinity])
+    per_unit = (len(thresholds) - 1) / (thresholds[-1] - thresholds[0])
+    guess = ((values - thresholds[0]) * per_unit).ceil_().clamp_(0, len(thresholds)).long()
+    lower, upper = bounded[guess], bounded[guess + 1]
+    if or_at:
+        return guess - (values < lower).long() + (values >= upper).long()
+    return guess - (values <= lower).long() + (values > upper).long()
 
 
 def _frames(

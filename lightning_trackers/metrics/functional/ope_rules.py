@@ -158,8 +158,7 @@ def got10k(frames: Frames) -> FrameErrors:
     pred = _first_replaced(frames)
     eps = float(np.finfo(float).eps)
     overlaps = _overlaps(pred, frames.target_xywh, eps=eps).clip(0, 1)
-    centre, _ = _distances(pred, frames.target_xywh)
-    _, normalized = _distances(pred, frames.target_xywh, smallest=1.0)
+    centre, normalized = _distances(pred, frames.target_xywh, smallest=1.0)
     known = ~frames.target_xywh.isnan().any(dim=-1)
     return FrameErrors(overlaps, centre, normalized, known)
 
@@ -254,7 +253,10 @@ def _overlaps(a_xywh: Tensor, b_xywh: Tensor, *, skip_nan: bool = False, eps: fl
 def _distances(
     pred_xywh: Tensor, target_xywh: Tensor, smallest: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the distances of the centres, ``(..., N)``, in px and in sizes of the target."""
+    """Return the distances of the centres, ``(..., N)``, in px and in sizes of the target.
+
+    A size below ``smallest`` counts as that.
+    """
     size = target_xywh[:, 2:]
     difference = _pixel_centres(pred_xywh) - _pixel_centres(target_xywh)
     normalized = difference / (size if smallest is None else size.clip(smallest))

@@ -15,6 +15,7 @@ from lightning_trackers.metrics.functional import (
     success_curve,
 )
 from lightning_trackers.metrics.functional.ope import (
+    _thresholds_below,
     frame_errors,
     one_pass_curves,
     to_file_xywh,
@@ -22,6 +23,7 @@ from lightning_trackers.metrics.functional.ope import (
 from lightning_trackers.metrics.functional.ope_rules import RULES
 from lightning_trackers.metrics.functional.speed import mean_rate_fps
 
+_FAR = torch.tensor(1e9, dtype=torch.float64)
 PYSOT_CURVES = ("success_overlap", "success_error", "norm_precision")
 VECTORS = Path(__file__).parents[4] / "../shared/spec/metric_vectors.json"
 needs_vectors = pytest.mark.skipif(not VECTORS.exists(), reason="../shared/spec is not there")
@@ -424,6 +426,18 @@ def test_many_sequences_and_trackers_at_once_score_as_each_alone(rule):
             for key, value in alone.scores().items():
                 torch.testing.assert_close(together.scores()[key][tracker, row], value[0])
             torch.testing.assert_close(together.precision[tracker, row], alone.precision[0])
+
+
+@pytest.mark.parametrize("or_at", [False, True])
+@pytest.mark.parametrize("curve", ["success", "precision", "normalized_precision"])
+@pytest.mark.parametrize("rule", ["otb", "trackingnet", "got10k", "pysot"])
+def test_values_beside_a_threshold_fall_on_its_right_side(rule, curve, or_at):
+    thresholds = torch.from_numpy(getattr(RULES[rule], curve).thresholds)
+    beside = [thresholds, thresholds.nextafter(-_FAR), thresholds.nextafter(_FAR)]
+    others = boxes(-1.0, -1e-300, 7.7, 1.7e308, -1.7e308)
+    values = torch.cat([*beside, others, torch.linspace(0, 60, 997).double()])
+    got = _thresholds_below(values, thresholds, or_at=or_at)
+    assert torch.equal(got, torch.bucketize(values, thresholds, right=or_at))
 
 
 def test_a_group_counts_the_frames_of_its_runs_alike():
