@@ -14,12 +14,14 @@ Source: VOT toolkit (MATLAB) 7.0.2; vot-toolkit 0.9 reads the same with text res
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 
 from lightning_trackers.evaluation.sequence import TrackingSequence
 from lightning_trackers.files import write_text
@@ -191,10 +193,16 @@ def import_vot_results(
             f"{', '.join(absent)}; expected <sequence>/<sequence>_001.txt. Add them, or exclude "
             'these sequences with missing="exclude"'
         )
+    read_at_once = _regions_of([file for name in lengths for file in files[name]])
     results = {}
     for name, count in lengths.items():
         if files[name]:
-            runs = tuple(read_regions(file, count) for file in files[name])
+            runs = tuple(
+                read_at_once[file]
+                if len(read_at_once.get(file, ())) == count
+                else read_regions(file, count)
+                for file in files[name]
+            )
             times_file = folder / name / f"{name}_time.txt"
             times_s = np.full((count, len(runs)), np.nan)
             if times_file.exists() and (read := _read_times(times_file, count)).size:
@@ -245,6 +253,39 @@ def read_regions(file: Path, count: int | None = None, *, codes: bool = True) ->
     regions = np.full((len(lines), 8), np.nan)
     regions[np.arange(8) < lengths[:, None]] = numbers
     return regions
+
+
+def _regions_of(files: Sequence[Path]) -> dict[Path, np.ndarray]:
+    """Read many files as one text, several times as fast as one by one.
+
+    Returns:
+        Regions by file; nothing if there is anything unusual in any of them, which
+        :func:`read_regions` then accepts or names.
+    """
+    texts = [file.read_bytes().replace(b"\r\n", b"\n").rstrip() + b"\n" for file in files]
+    text = b"".join(texts)
+    characters = np.frombuffer(text, dtype=np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    commas = np.cumsum(characters == ord(","))[ends]
+    lengths = np.diff(commas, prepend=0) + 1  # numbers in each line
+    try:
+        numbers = pyarrow.csv.read_csv(
+            pa.BufferReader(text.replace(b",", b"\n")),
+            read_options=pyarrow.csv.ReadOptions(column_names=["value"], use_threads=False),
+            convert_options=pyarrow.csv.ConvertOptions(column_types={"value": pa.float64()}),
+        )["value"].to_numpy()
+    except pa.ArrowInvalid:
+        return {}
+    if len(numbers) != lengths.sum() or not np.isfinite(numbers).all():
+        return {}
+    codes = numbers[(np.cumsum(lengths) - lengths)[lengths == 1]]
+    known = (lengths == 1) | (lengths == 4) | (lengths == 8)
+    if not known.all() or not np.isin(codes, (0, 1, 2)).all():
+        return {}
+    regions = np.full((len(lengths), 8), np.nan)
+    regions[np.arange(8) < lengths[:, None]] = numbers
+    counts = np.cumsum([part.count(b"\n") for part in texts])
+    return dict(zip(files, np.split(regions, counts[:-1]), strict=True))
 
 
 def _line_error(file: Path, lines: list[str], allowed: tuple[int, ...]) -> ValueError:

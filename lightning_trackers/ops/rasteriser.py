@@ -45,6 +45,7 @@ def region_overlaps(
     boxes = np.empty((2, 4), np.float32)  # left, top, right, bottom
     rows = np.empty((2, 4, 512), np.int32)  # first and last pixel of two runs
     ramp = np.arange(512.0)  # row numbers, ready to compute with
+    nodes = np.empty(_CORNERS, np.int32)
     for t in range(len(first)):
         first_is_code, second_is_code = np.isnan(first[t, 1]), np.isnan(second[t, 1])
         if (first_is_code or second_is_code) and rule != PYTHON:
@@ -80,9 +81,9 @@ def region_overlaps(
             for k in range(2):
                 xs[k, i] = _rounded(xs[k, i] - left, rule)
                 ys[k, i] = _rounded(ys[k, i] - top, rule)
-        a = _fill(xs[0], ys[0], first_is_rect, columns, lines, rule, ramp, rows[0])
-        b = _fill(xs[1], ys[1], second_is_rect, columns, lines, rule, ramp, rows[1])
-        common = _common_pixels(rows, max(a[0], b[0]), min(a[1], b[1]), a[3] and b[3])
+        a = _fill(xs[0], ys[0], first_is_rect, columns, lines, rule, ramp, nodes, rows[0])
+        b = _fill(xs[1], ys[1], second_is_rect, columns, lines, rule, ramp, nodes, rows[1])
+        common = _common_pixels(rows, max(a[0], b[0]), min(a[1], b[1]), a[3], b[3])
         union = a[2] + b[2] - common
         if union > 0:
             overlap = common / union
@@ -162,6 +163,7 @@ def _fill(
     lines: int,
     rule: int,
     ramp: np.ndarray,
+    nodes: np.ndarray,
     rows: np.ndarray,
 ) -> tuple[int, int, int, bool]:
     """Write the runs of a region's pixels, row by row.
@@ -177,13 +179,12 @@ def _fill(
     if begin > end:
         return begin, end, 0, True
     if is_rect:
-        return _fill_rectangle(xs, ys, columns, begin, end, rule, rows)
-    rows[2, begin : end + 1], rows[3, begin : end + 1] = 0, -1
+        return _fill_rectangle(xs, ys, columns, begin, end, rule, nodes, rows)
     if rule == LEGACY or not _is_monotone(ys):
         single = True
         for y in range(begin, end + 1):
-            single &= _fill_row(xs, ys, y, columns, rule, rows[:, y])
-        return begin, end, _pixels(rows, begin, end), single
+            single &= _fill_row(xs, ys, y, columns, rule, nodes, rows[:, y])
+        return begin, end, _pixels(rows, begin, end, single), single
     # Between corners a row is met by one edge that goes up and one that goes down.
     for i in range(_CORNERS):
         j = (i - 1) % _CORNERS
@@ -193,11 +194,18 @@ def _fill(
             side = rows[0 if ys[i] < ys[j] else 1, upper : lower + 1]
             _cross(xs[i], ys[i], xs[j], ys[j], ramp[upper : lower + 1], side)
     _order(rows[0, begin : end + 1], rows[1, begin : end + 1], columns, rule)
-    single = True
-    for i in range(_CORNERS):
-        if begin <= ys[i] <= end:
-            single &= _fill_row(xs, ys, int(ys[i]), columns, rule, rows[:, int(ys[i])])
-    return begin, end, _pixels(rows, begin, end), single
+    # A level edge and a corner beyond it may leave two runs in a corner's row; else one is enough.
+    for clean in (False, True):
+        if clean:
+            rows[2, begin : end + 1], rows[3, begin : end + 1] = 0, -1
+        single = True
+        for i in range(_CORNERS):
+            if begin <= ys[i] <= end:
+                y = int(ys[i])
+                single &= _fill_row(xs, ys, y, columns, rule, nodes, rows[:, y])
+        if single:
+            break
+    return begin, end, _pixels(rows, begin, end, single), single
 
 
 @_compiled
@@ -234,9 +242,11 @@ def _order(lows: np.ndarray, highs: np.ndarray, columns: int, rule: int) -> None
 
 
 @_compiled
-def _pixels(rows: np.ndarray, begin: int, end: int) -> int:
+def _pixels(rows: np.ndarray, begin: int, end: int, single: bool) -> int:
     pixels = 0
     for k in (0, 2):
+        if k > 0 and single:
+            continue
         lows, highs = rows[k, begin : end + 1], rows[k + 1, begin : end + 1]
         for t in range(len(lows)):
             pixels += highs[t] - lows[t] + 1
@@ -245,10 +255,15 @@ def _pixels(rows: np.ndarray, begin: int, end: int) -> int:
 
 @_compiled
 def _fill_row(
-    xs: np.ndarray, ys: np.ndarray, y: int, columns: int, rule: int, run: np.ndarray
+    xs: np.ndarray,
+    ys: np.ndarray,
+    y: int,
+    columns: int,
+    rule: int,
+    nodes: np.ndarray,
+    run: np.ndarray,
 ) -> bool:
     """Write the runs of one row, whatever crosses it; return whether there is at most one."""
-    nodes = np.empty(_CORNERS, np.int32)
     count = 0
     for i in range(_CORNERS):
         j = (i - 1) % _CORNERS
@@ -274,22 +289,22 @@ def _fill_rectangle(
     begin: int,
     end: int,
     rule: int,
+    nodes: np.ndarray,
     rows: np.ndarray,
 ) -> tuple[int, int, int, bool]:
     """Write one run into every row: an upright rectangle crosses all rows at the same two nodes."""
-    node = np.empty(_CORNERS, np.int32)
-    node[0], node[1] = int(xs[0]), int(xs[1])
-    run = np.empty(4, np.int32)
+    nodes[0], nodes[1] = int(xs[0]), int(xs[1])
+    first = rows[:, begin]
     if rule == PYTHON:
-        run[0], run[1] = max(node[0], 0), min(node[1], columns - 1)
-        run[1] = max(run[1], run[0] - 1)
         if ys[2] < ys[0]:
             return begin, begin - 1, 0, True
+        first[0], first[1] = max(nodes[0], 0), min(nodes[1], columns - 1)
+        first[1] = max(first[1], first[0] - 1)
     else:
-        _runs(node, 2 if ys[0] != ys[2] else 0, columns, rule, run)
-    rows[0, begin : end + 1], rows[1, begin : end + 1] = run[0], run[1]
-    rows[2, begin : end + 1], rows[3, begin : end + 1] = 0, -1
-    return begin, end, (end - begin + 1) * (run[1] - run[0] + 1), True
+        _runs(nodes, 2 if ys[0] != ys[2] else 0, columns, rule, first)
+    low, high = first[0], first[1]
+    rows[0, begin : end + 1], rows[1, begin : end + 1] = low, high
+    return begin, end, (end - begin + 1) * (high - low + 1), True
 
 
 @_compiled
@@ -322,12 +337,14 @@ def _runs(nodes: np.ndarray, count: int, columns: int, rule: int, run: np.ndarra
 
 
 @_compiled
-def _common_pixels(rows: np.ndarray, begin: int, end: int, single: bool) -> int:
+def _common_pixels(
+    rows: np.ndarray, begin: int, end: int, first_is_single: bool, second_is_single: bool
+) -> int:
     common = 0
     for i in (0, 2):
         for j in (0, 2):
-            if i + j > 0 and single:
-                continue
+            if (i > 0 and first_is_single) or (j > 0 and second_is_single):
+                continue  # these rows were not written
             a_low, a_high = rows[0, i, begin : end + 1], rows[0, i + 1, begin : end + 1]
             b_low, b_high = rows[1, j, begin : end + 1], rows[1, j + 1, begin : end + 1]
             for t in range(len(a_low)):

@@ -408,9 +408,10 @@ def expected_average_overlap(
 
 def _reaches(regions: np.ndarray, width: int, height: int) -> np.ndarray:
     """Return which regions end behind the bounds, bool ``(T,)``."""
-    rectangle = is_rectangle(regions)
-    right = np.where(rectangle, regions[:, 0] + regions[:, 2], regions[:, 0::2].max(axis=1))
-    bottom = np.where(rectangle, regions[:, 1] + regions[:, 3], regions[:, 1::2].max(axis=1))
+    x1, y1, x2, y2, x3, y3, x4, y4 = regions.T
+    rectangle = is_rectangle(regions)  # x, y, w, h
+    right = np.where(rectangle, x1 + x2, np.maximum(np.maximum(x1, x2), np.maximum(x3, x4)))
+    bottom = np.where(rectangle, y1 + y2, np.maximum(np.maximum(y1, y2), np.maximum(y3, y4)))
     return np.asarray((right > width) | (bottom > height))
 
 
