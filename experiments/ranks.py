@@ -19,7 +19,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch._C._distributed_c10d import TCPStore
 
 from experiments.config import ConfigError, chosen_device
-from lightning_trackers.evaluation.distribution import PeerError
+from lightning_trackers.evaluation.distribution import PATIENCE, PeerError
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def rank_device(name: str, local_rank: int) -> torch.device:
         ValueError: If it is a GPU and this torch sees none.
     """
     device = chosen_device(name)
-    if device.type == "cuda" and device.index is None:
+    if device == torch.device("cuda"):  # of no number
         return torch.device("cuda", local_rank % torch.cuda.device_count())
     return device
 
@@ -178,7 +178,7 @@ def _in_group(
     arguments: Sequence[object],
     local_rank: int,
 ) -> Outcome:
-    dist.init_process_group("gloo", **options)
+    dist.init_process_group("gloo", timeout=PATIENCE, **options)
     outcome = work(*arguments, local_rank=local_rank)
     dist.destroy_process_group()  # not after an error: it would wait for those who have died
     return outcome

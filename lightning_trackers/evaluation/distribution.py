@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Ranks wait for each other as long as the longest sequence takes. Who has died is noticed without
-# a timeout, because its connections close.
-_PATIENCE = timedelta(days=7)
+PATIENCE = timedelta(days=7)
+"""Timeout of a group for evaluation: ranks wait for each other as long as a sequence takes. Who has
+died is noticed without a timeout, because its connections close."""
+
 _REPORT_INTERVAL_S = 0.5
 
 
@@ -195,13 +196,14 @@ def team() -> Team:
     """Return the team of all processes."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return Team()
-    default = _get_default_group()
-    if default not in _gloo_groups:
-        # Also where there is a group already: NCCL neither waits for as long as a sequence takes
-        # nor notices that a process has died.
-        _gloo_groups[default] = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    group = _get_default_group()
+    if dist.get_backend(group) != "gloo":
+        # NCCL neither waits for as long as a sequence takes nor notices that a process has died.
+        if group not in _gloo_groups:
+            _gloo_groups[group] = dist.new_group(backend="gloo", timeout=PATIENCE)
+        group = _gloo_groups[group]
     store = _get_default_store()
-    return Team(dist.get_rank(), dist.get_world_size(), store, _gloo_groups[default])
+    return Team(dist.get_rank(), dist.get_world_size(), store, group)
 
 
 _gloo_groups: WeakKeyDictionary[dist.ProcessGroup, dist.ProcessGroup] = WeakKeyDictionary()
