@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.benchmark_evaluation import BenchmarkScores, evaluate_benchmarks
 from experiments.config import check, made, run_checked, user_errors
 from experiments.ranks import on_ranks, rank_device
-from experiments.report import write_report
+from experiments.report import run_details, write_report
 from experiments.run import begin
 from lightning_trackers.evaluation.distribution import PeerError, is_first
 from lightning_trackers.evaluation.results import ResultFileError
@@ -83,7 +83,9 @@ def evaluate_rank(
     for logger in loggers:
         logger.finalize("success")
     meta["duration"] = f"{(time.monotonic() - clock_start) / 60:.1f} min"
-    report = write_report(output_dir, scores, OmegaConf.to_yaml(cfg, resolve=True), meta)
+    config_text = OmegaConf.to_yaml(cfg, resolve=True)
+    details = run_details(output_dir, benchmarks, scores)
+    report = write_report(output_dir, scores, config_text, meta, details=details)
     log.info("report: %s", report)
     return scores
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
 from experiments.config import ConfigError, check, made, run_checked, user_errors
-from experiments.report import write_report
+from experiments.report import run_details, write_report
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.files import write_text
 from lightning_trackers.methods.loading import load_backbone
@@ -74,7 +74,8 @@ def run(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
     elif trainer.is_global_zero:
         meta["duration"] = f"{(time.monotonic() - clock_start) / 60:.1f} min"
         config = OmegaConf.to_yaml(cfg, resolve=True)
-        report = write_report(output_dir, evaluation.scores, config, meta)
+        details = run_details(output_dir, evaluation.benchmarks, evaluation.scores)
+        report = write_report(output_dir, evaluation.scores, config, meta, details=details)
         log.info("report: %s", report)
     return evaluation.scores
 

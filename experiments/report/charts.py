@@ -26,6 +26,8 @@ MOST_BARS = 4
 """Trackers up to which sequences are shown as bars and marks; more of them make a heat map."""
 MOST_RADARS = 6
 """Trackers in a radar; more cannot be told apart."""
+MOST_SPOKES = 16
+"""Attributes in a radar."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,7 @@ def _attributes(
         "attributes_radar", "radar", f"Attributes: {text}", "", text, series[:MOST_RADARS]
     )
     bars = Chart("attributes", "bars", f"Attributes: {text}", "", text, series)
-    return [radar, bars] if len(codes) > 2 else [bars]
+    return [radar, bars] if 2 < len(codes) <= MOST_SPOKES else [bars]
 
 
 def _sequences(rows: Sequence[BenchmarkScores], tracker_styles: Mapping[str, Style]) -> list[Chart]:

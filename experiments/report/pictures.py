@@ -12,10 +12,12 @@ from callbacks.visualisation import WHITE, DrawnBox, draw_boxes
 from lightning_trackers.boxes import iou_xyxy
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
-WIDTH = 260  # px
+WIDTH = 300  # px
+DRAWN_LARGER = 2
+"""Boxes are drawn on a picture so much larger, as lines and their rims are at least 1 px wide."""
 JPEG_QUALITY = 72
 MOST_PICTURES = 150
-"""Pictures of a benchmark, so that the page stays small; the worst sequences come first."""
+"""Pictures of a benchmark, so that the page stays small, the same number for each tracker."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def worst_frames(
     colours: Mapping[str, str],
     count: int = 3,
 ) -> list[WorstFrames]:
-    """Return the worst frames of every tracker, worst sequences first.
+    """Return the worst frames, tracker by tracker, each one's worst sequences first.
 
     Frames of a sequence are kept apart, as neighbours show the same mistake. A sequence whose
     frames are not at hand gives none, nor does a result without one box a frame.
@@ -67,23 +69,23 @@ def worst_frames(
         colours: Colour of each tracker's box, hexadecimal RGB.
         count: Frames of each sequence.
     """
-    found = []
+    chosen = []
     for tracker, by_sequence in results.items():
+        found = []
         for sequence in benchmark:
             overlaps = frame_overlaps(sequence, by_sequence.get(sequence.name))
             if overlaps is not None and np.isfinite(overlaps).any():
-                found.append((float(np.nanmean(overlaps)), tracker, sequence, overlaps))
-    found.sort(key=lambda entry: entry[0])
-    chosen = []
-    for mean, tracker, sequence, overlaps in found[: max(1, MOST_PICTURES // count)]:
-        boxes_xyxy = results[tracker][sequence.name].boxes_xyxy
-        frames = []
-        for t in spread_minima(overlaps, count):
-            source = _picture(sequence, t, boxes_xyxy[t], colours[tracker])
-            if source:
-                frames.append(WorstFrame(t + 1, float(overlaps[t]), source))
-        if frames:
-            chosen.append(WorstFrames(sequence.name, tracker, mean, tuple(frames)))
+                found.append((float(np.nanmean(overlaps)), sequence, overlaps))
+        found.sort(key=lambda entry: entry[0])
+        for mean, sequence, overlaps in found[: max(1, MOST_PICTURES // (count * len(results)))]:
+            boxes_xyxy = by_sequence[sequence.name].boxes_xyxy
+            frames = []
+            for t in spread_minima(overlaps, count):
+                source = _picture(sequence, t, boxes_xyxy[t], colours[tracker])
+                if source:
+                    frames.append(WorstFrame(t + 1, float(overlaps[t]), source))
+            if frames:
+                chosen.append(WorstFrames(sequence.name, tracker, mean, tuple(frames)))
     return chosen
 
 
@@ -119,18 +121,20 @@ def _picture(sequence: TrackingSequence, t: int, box_xyxy: np.ndarray, colour: s
         frame = np.asarray(sequence.frames[t])
     except FileNotFoundError:
         return ""
-    scale = WIDTH / frame.shape[1]
-    size_wh = (WIDTH, max(1, round(frame.shape[0] * scale)))
+    width, height = WIDTH, max(1, round(frame.shape[0] * WIDTH / frame.shape[1]))
+    size_wh = (DRAWN_LARGER * width, DRAWN_LARGER * height)
+    scale = size_wh[0] / frame.shape[1]
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = np.asarray(cv2.resize(frame, size_wh, interpolation=interpolation))
+    resized = np.asarray(cv2.resize(frame, size_wh, interpolation=interpolation))
     rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
     drawn = draw_boxes(
-        small,
+        resized,
         [
             DrawnBox(sequence.boxes_xyxy[t] * scale, colour=WHITE),
             DrawnBox(box_xyxy * scale, colour=(rgb[0], rgb[1], rgb[2])),
         ],
     )
+    drawn = np.asarray(cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA))
     bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"

@@ -415,9 +415,9 @@ def test_worst_frames_are_apart_and_drawn_in_the_trackers_colour():
     head, _, data = entry.frames[0].source.partition(",")
     assert head == "data:image/jpeg;base64"
     picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape[1] == 260
+    assert picture.shape[1] == 300
     # Right edge of the prediction, x = 40 of 80: orange has more red than blue (BGR), grey has not.
-    edge = picture[int(20 * 3.25), int(39 * 3.25) - 3 : int(40 * 3.25) + 3].astype(int)
+    edge = picture[75, 143:153].astype(int)  # 3.75 times as large
     assert (edge[:, 2] - edge[:, 0]).max() > 50
 
 
@@ -446,4 +446,4 @@ def test_pictures_stand_on_the_page(tmp_path):
     details = run_details(tmp_path, [benchmark], rows)
     text = page(tmp_path, rows, details=details)
     assert text.count("<img ") == 3
-    assert "still, our tracker: mean overlap 0.90" in text  # 19 / 21
+    assert "still: mean overlap 0.90" in text  # 19 / 21
