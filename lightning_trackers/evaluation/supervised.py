@@ -126,8 +126,12 @@ class VOTSupervised:
     def store(
         self, folder: str | Path, fingerprint: str, *, overwrite: bool = False
     ) -> VOTResultStore:
-        """Open the result files of one tracker."""
-        return VOTResultStore(folder, fingerprint, overwrite=overwrite)
+        """Open the result files of one tracker.
+
+        The fingerprint also names what of the protocol results depend on.
+        """
+        options = f"{self.rule.rasterisation}, {self.repetitions} runs, {self.start_box} start box"
+        return VOTResultStore(folder, f"{fingerprint.strip()}; {options}", overwrite=overwrite)
 
     def score(self, benchmark: Benchmark, results: Mapping[str, SupervisedResult]) -> Scores:
         """Score the results of every sequence of a benchmark, by name.

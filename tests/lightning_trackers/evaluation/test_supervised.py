@@ -286,6 +286,22 @@ def test_scores_of_a_benchmark_by_sequence_tag_and_curve():
         ONCE.score(benchmark, shorter)
 
 
+def test_results_of_other_options_are_refused_and_those_of_the_same_continue(tmp_path):
+    (result,) = run(Loser(lost=[3]), sequence("a", 10)).values()
+    saved = ONCE.store(tmp_path, "weights").save(result)
+    loaded = VOTSupervised(2017, repetitions=1).store(tmp_path, "weights").load(sequence("a", 10))
+    np.testing.assert_array_equal(loaded.runs, saved.runs)
+    # The boxes were rounded while tracking: what is loaded is what was tracked.
+    np.testing.assert_array_equal(loaded.runs, result.runs)
+    for other in (
+        VOTSupervised(2019, repetitions=1),
+        VOTSupervised(2018),
+        VOTSupervised(2018, repetitions=1, start_box="area"),
+    ):
+        with pytest.raises(FileExistsError, match="fingerprint found: weights; vot2016, 1 runs"):
+            other.store(tmp_path, "weights")
+
+
 def test_names_say_what_deviates_and_options_are_checked():
     assert VOTSupervised(2018).name == "supervised experiment, VOT2018 rule"
     assert "pysot" in VOTSupervised(2018, toolkit="pysot").name

@@ -335,6 +335,16 @@ def test_pysot_expected_overlap_of_given_fragments():
 
 
 @needs_vectors
+def test_pysot_failures_of_a_trajectory():
+    case = CASES["pysot-calculate_failures-0"]
+    run = region_array(case["inputs"]["trajectory"])
+    annotation = Annotation("a", region_array([[0, 0, 9, 9]] * len(run)), (20, 20))
+    got = sequence_overlaps(annotation, [run], rule_of(2018, "pysot"))
+    assert np.flatnonzero(got.failed[0]).tolist() == case["outputs"]["indices"]
+    assert accuracy_robustness([got]).failures == case["outputs"]["count"]
+
+
+@needs_vectors
 def test_vot_toolkit_accuracy_robustness_and_eao():
     case = CASES["vot-supervised-AR-EAO-0"]
     sequences = sequences_of(case["id"], rule_of(2018, "python"))
