@@ -33,6 +33,7 @@ from datamodules.benchmarks.reading import (
 )
 from datamodules.errors import DatasetError
 from datamodules.frames import FrameFiles, image_files
+from datamodules.names import matched_names
 from lightning_trackers.evaluation.ope_protocol import OnePass
 from lightning_trackers.evaluation.protocol import EvaluationProtocol
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
@@ -66,8 +67,6 @@ NOT_EVALUATED = {("Tiger1", 354): 5}
 LAYOUT = """expected layout:
   <root>/<Sequence>/img/0001.jpg, 0002.jpg, ...
   <root>/<Sequence>/groundtruth_rect.txt   (x,y,w,h per frame, 1-based)"""
-
-_OTHER_SPELLINGS = {"human4": "human42"}  # the one target of Human4 that counts is its second
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,8 @@ def otb_benchmark(
 ) -> Benchmark:
     """Read OTB-2013 (51 sequences), OTB-50 (50) or OTB-2015 (100) under the OTB rule.
 
-    One root may hold them all. Folder names are compared without regard to case, dots, dashes and
-    underscores; sequences bear the names of the benchmark's lists.
+    One root may hold them all. Folders may be spelt as toolkits do (``jogging.1``); sequences bear
+    the names of the benchmark's lists.
 
     Args:
         root: Folder of the sequence folders.
@@ -175,12 +174,11 @@ def otb_benchmark(
             f"{other}: {root} is in the layout of Temple-Color 128, whose sequences of the same "
             "names have other lengths; read it with benchmark=tc128"
         )
-    official = {_key(n): n for n in VERSIONS[str(version)]}
-    folders = {
-        official[_key(f.name)]: f
-        for f in _targets(sorted(root.iterdir()))
-        if _key(f.name) in official
-    }
+    found = _targets(sorted(root.iterdir()))
+    _check_unique(root, found)
+    files = matched_names(VERSIONS[str(version)], {f.name: f.annotation for f in found})
+    targets = {f.annotation: f for f in found}
+    folders = {n: replace(targets[file], name=n) for n, file in files.items()}
     if sequences is None:
         check_complete(name, root, VERSIONS[str(version)], list(folders))
     readers = {}
@@ -189,7 +187,7 @@ def otb_benchmark(
             attributes = ATTRIBUTES[n]
             if matlab_attributes:
                 attributes ^= MATLAB_DIFFERENCES.get(n, frozenset())
-            readers[n] = partial(_sequence, replace(folders[n], name=n), attributes=attributes)
+            readers[n] = partial(_sequence, folders[n], attributes=attributes)
     return assembled(name, root, readers, sequences, max_frames, protocol or OnePass("otb"))
 
 
@@ -209,10 +207,7 @@ def find_annotated_folders(root: str | Path) -> list[AnnotatedFolder]:
             missing = folder / ("groundtruth_rect.txt" if has_images else "img")
             raise FileNotFoundError(f"{missing}: missing; {LAYOUT}")
         found += targets
-    if len({f.name for f in found}) < len(found):
-        files = {f.name: [str(g.annotation) for g in found if g.name == f.name] for f in found}
-        repeated = {name: same for name, same in files.items() if len(same) > 1}
-        raise ValueError(f"{root}: sequence names occur twice: {repeated}; remove one of each")
+    _check_unique(root, found)
     if not found:
         hint = (
             f"{root} is a sequence itself: give {root.parent}. " if (root / "img").is_dir() else ""
@@ -228,17 +223,19 @@ def _existing(root: Path) -> Path:
     return root
 
 
+def _check_unique(root: Path, found: Sequence[AnnotatedFolder]) -> None:
+    if len({f.name for f in found}) < len(found):
+        files = {f.name: [str(g.annotation) for g in found if g.name == f.name] for f in found}
+        repeated = {name: same for name, same in files.items() if len(same) > 1}
+        raise DatasetError(f"{root}: sequence names occur twice: {repeated}; remove one of each")
+
+
 def _targets(folders: Iterable[Path]) -> list[AnnotatedFolder]:
     return [
         AnnotatedFolder(folder.name + suffix, folder, file)
         for folder in folders
         for suffix, file in _annotation_files(folder).items()
     ]
-
-
-def _key(name: str) -> str:
-    key = re.sub(r"[-_.]", "", name.lower())
-    return _OTHER_SPELLINGS.get(key, key)
 
 
 def _sequence(found: AnnotatedFolder, attributes: frozenset[str] | None = None) -> TrackingSequence:

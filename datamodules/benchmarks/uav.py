@@ -143,8 +143,7 @@ def _sequence(annotations: Path, images: Path, name: str, version: str) -> Track
     file = annotations / f"{name}.txt"
     boxes_xywh = read_annotation(file)
     check_start(boxes_xywh, file)
-    whole = (name, 1, len(boxes_xywh))
-    folder, first, last = whole if version == "UAV20L" else SEGMENTS.get(name, whole)
+    folder, first, last = SEGMENTS.get(name, (name, 1, len(boxes_xywh)))
     if version == "UAV123_10fps" and name in SEGMENTS:
         # Every third image of the original was kept, its first one included.
         first, last = (first - 1) // 3 + 1, (last - 1) // 3 + 1

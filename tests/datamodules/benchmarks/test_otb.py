@@ -311,6 +311,23 @@ def test_other_spellings_of_folders_are_the_same_sequences(tmp_path, clone):
     assert [s.name for s in otb_benchmark(tmp_path, sequences=wanted)] == wanted
 
 
+def test_matlab_attributes_are_an_option(tmp_path, clone):
+    root = make_otb(tmp_path / "otb", clone, "50")
+    chosen = {"sequences": ["Freeman4", "Deer"]}
+    freeman, deer = otb_benchmark(root, **chosen)
+    assert ("LR" in freeman.attributes, "LR" in deer.attributes) == (False, True)
+    freeman, deer = otb_benchmark(root, **chosen, matlab_attributes=True)
+    assert ("LR" in freeman.attributes, "LR" in deer.attributes) == (True, False)
+
+
+def test_two_folders_of_one_sequence_are_refused(tmp_path, clone):
+    root = make_otb(tmp_path / "otb", clone, "50")
+    clone(root / "Skating2-1" / "img", ["0001.jpg"])
+    (root / "Skating2-1" / "groundtruth_rect.txt").write_text("10,20,30,40\n")
+    with pytest.raises(DatasetError, match=r"names occur twice: .*Skating2-1"):
+        otb_benchmark(root)
+
+
 def test_special_cases_hold_for_a_folder_in_small_letters(make_sequence):
     root = make_sequence("david", range(290, 772), {"groundtruth_rect.txt": lines(471)})
     (david,) = otb_benchmark(root, sequences=["David"])
