@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lightning_trackers.evaluation import ResultStore, TrackingSequence, TrackResult
-from lightning_trackers.evaluation.results import read_boxes, write_boxes
+from lightning_trackers.evaluation.results import ResultFileError, read_boxes, write_boxes
 
 
 def drawn_result(name="Bolt", count=12, seed=0):
@@ -109,15 +109,20 @@ def test_a_full_disk_leaves_no_half_result(tmp_path, monkeypatch):
     assert_same(store.save(result), store.load(sequence_of(result)))
 
 
-def test_a_damaged_line_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "line",
+    ["12.0,13.0,oops", "1;2;3;4", "1,2,3", "1,2,3,4,5", "1,2,nan,4", "1,2,3,inf", "", "\xff\xfe"],
+)
+def test_a_damaged_line_is_named(tmp_path, line):
     result = drawn_result()
     store = ResultStore(tmp_path, "net 1")
     store.save(result)
     file = tmp_path / "Bolt.txt"
     lines = file.read_text().splitlines()
-    lines[4] = "12.0,13.0,oops"
-    file.write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"Bolt\.txt, line 5: expected 4 .*oops.*Remove the file"):
+    lines[4] = line
+    file.write_bytes("\n".join(lines).encode("latin-1"))  # not always UTF-8
+    message = r"Bolt\.txt, line 5: expected 4 finite number\(s\), separated by .*Remove the file"
+    with pytest.raises(ResultFileError, match=message):
         store.load(sequence_of(result))
 
 
@@ -126,17 +131,19 @@ def test_a_wrong_number_of_lines_is_named(tmp_path, file):
     result = drawn_result()
     store = ResultStore(tmp_path, "net 1")
     store.save(result)
-    lines = (tmp_path / file).read_text().splitlines()[:-1]
-    (tmp_path / file).write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"txt: expected 12 lines, one a frame, got 11"):
-        store.load(sequence_of(result))
+    lines = (tmp_path / file).read_text().splitlines()
+    for changed in (lines[:-1], [*lines, lines[-1]], []):
+        (tmp_path / file).write_text("\n".join(changed))
+        message = f"txt: expected 12 lines, one a frame, got {len(changed)}"
+        with pytest.raises(ResultFileError, match=message):
+            store.load(sequence_of(result))
 
 
 def test_a_result_of_other_annotations_is_refused(tmp_path):
     result = drawn_result()
     store = ResultStore(tmp_path, "net 1")
     store.save(result)
-    with pytest.raises(ValueError, match="belongs to other annotations"):
+    with pytest.raises(ResultFileError, match="belongs to other annotations"):
         store.load(sequence_of(drawn_result(seed=1)))
 
 
