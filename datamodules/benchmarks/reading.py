@@ -12,6 +12,7 @@ import numpy as np
 from datamodules.errors import DatasetError
 from datamodules.frames import IMAGE_SUFFIXES, read_frame
 from lightning_trackers.boxes import xywh_to_xyxy
+from lightning_trackers.evaluation.number_files import read_number_files
 from lightning_trackers.evaluation.protocol import EvaluationProtocol
 from lightning_trackers.evaluation.sequence import Benchmark, TrackingSequence
 
@@ -103,6 +104,12 @@ def read_annotation(file: Path) -> np.ndarray:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is empty or a line is not four numbers.
     """
+    try:
+        table, _ = read_number_files([file], 4)  # ten times as fast as the lines below
+        if not np.isinf(table).any():
+            return np.ascontiguousarray(table)
+    except ValueError:
+        pass  # mixed separators, or a bad line, which is to be named
     boxes = []
     for number, line in enumerate(_lines(file), start=1):
         try:
