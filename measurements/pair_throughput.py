@@ -141,13 +141,14 @@ def pysot_dataset(checkout: Path, root: Path, annotation: Path) -> Any:
     return dataset()
 
 
-def decode(index: TrackIndex, root: Path, number: int) -> None:
-    """Read and decode two images of a track and do nothing else."""
-    rng = np.random.default_rng([1, number])
-    track = index.track(int(rng.integers(len(index))))
-    for frame in rng.choice(track.frames, size=2):
-        data = CropPath(root)(track.video, int(frame)).read_bytes()
-        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+def decode(index: TrackIndex, root: Path, numbers: range) -> None:
+    """Read and decode two images of a track for each number and do nothing else."""
+    for number in numbers:
+        rng = np.random.default_rng([1, number])
+        track = index.track(int(rng.integers(len(index))))
+        for frame in rng.choice(track.frames, size=2):
+            data = CropPath(root)(track.video, int(frame)).read_bytes()
+            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
 def cpu_ms(work: Callable[[range], Any], numbers: range) -> float:
@@ -164,7 +165,7 @@ def measure(
     index, annotation = make_crops(root, videos, frames)
     data = ours(index, root)
     runners: dict[str, Callable[[range], Any]] = {
-        "two decodes (floor)": lambda numbers: [decode(index, root, n) for n in numbers],
+        "two decodes (floor)": partial(decode, index, root),
         "ours": lambda numbers: collate([data[n] for n in numbers]),
     }
     if pysot is not None:

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from datamodules.augment import CropAugmentation
+from datamodules.loading import EpochSampler, SampleLoader
 from datamodules.pairs import PairDataModule, PairGeometry, WeightedSource
 from lightning_trackers.crops import crop
 
@@ -151,3 +152,23 @@ def test_another_batch_size_cuts_one_epoch_differently_and_says_so(tmp_path, cap
     ids = [i for _, _, batch in first.seen[:4] + second.seen for i in batch]
     assert len(ids) == len(set(ids))  # nothing twice
     assert [e for e, _, _ in second.seen].count(1) == 9
+
+
+class Numbers(torch.utils.data.Dataset):
+    def __getitem__(self, index):
+        return index
+
+
+def test_ranks_go_on_together_without_duplicates():
+    def loader(rank):
+        return SampleLoader(Numbers(), EpochSampler(12, rank, 2), batch_size=2, collate_fn=list)
+
+    served = []
+    for rank in range(2):
+        begun, later = loader(rank), loader(rank)
+        batches = iter(begun)
+        served += next(batches)
+        later.load_state_dict(begun.state_dict())
+        served += [n for batch in later for n in batch]
+        assert begun.state_dict() == {"epoch": 0, "samples": 4, "total_batch": 4}
+    assert sorted(served) == list(range(12))
