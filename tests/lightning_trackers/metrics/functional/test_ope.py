@@ -258,9 +258,33 @@ def test_trackingnet_rounds_half_to_even_and_passes_at_the_threshold():
     assert curves.success[0].tolist() == [1.0] * 11 + [0.5] * 10
     expected = 0.5 * (1 + 0.525)
     assert curves.scores()["success"].item() == pytest.approx(expected, abs=1e-12)
-    in_project = xywh_to_xyxy(boxes([12.3, 0, 33.5, 7]))
-    assert to_file_xywh(in_project, "trackingnet").round().tolist() == [[12, 0, 34, 7]]
-    assert to_file_xywh(in_project, "otb").tolist() == [[13.3, 1, 33.5, 7]]
+
+
+def test_a_width_comes_back_from_two_corners_to_the_last_digit():
+    in_project = xywh_to_xyxy(boxes([30.6, 0, 33.5, 7]))
+    assert in_project[0, 2] - in_project[0, 0] < 33.5  # and would round to 33, not to 34
+    assert to_file_xywh(in_project, "trackingnet").round().tolist() == [[31, 0, 34, 7]]
+    assert to_file_xywh(in_project, "otb").tolist() == [[31.6, 1, 33.5, 7]]
+
+
+def test_a_bad_prediction_beside_unknown_ground_truth_is_kept_and_copied():
+    # OTB's toolkit repairs only where the ground truth is known: frame 1 keeps its empty box, which
+    # frame 2 then repeats, though the box of frame 0 would be right.
+    nan = float("nan")
+    target = boxes([5, 5, 10, 10], [nan, nan, nan, nan], [5, 5, 10, 10])
+    pred = boxes([0, 0, 1, 1], [90, 5, 0, 10], [5, 5, 0, 0])
+    errors = frame_errors(pred, target, torch.tensor([True, False, True]))
+    assert errors.overlaps.tolist() == [1, -1, 0]
+    assert errors.centre_errors[2] == 80.0
+
+
+def test_no_box_is_carried_from_one_run_to_the_next():
+    # The second run begins with an empty box (its ground truth), which its second frame repeats.
+    target = boxes([5, 5, 10, 10], [70, 5, 0, 10], [50, 5, 20, 10])
+    pred = boxes([5, 5, 10, 10], [70, 5, 9, 9], [0, 0, 0, 0])
+    valid = torch.tensor([True, False, True])
+    errors = frame_errors(pred, target, valid, lengths=[1, 2])
+    assert errors.centre_errors.tolist() == [0, -1, 10]  # 70 beside 50 + 20 / 2
 
 
 @needs_vectors
