@@ -16,17 +16,13 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import DatasetError
-from datamodules.sources.indexing import (
+from datamodules.sources.indexing import Entry, build_index, cleaned, default_index_path, state_of
+from datamodules.sources.reading import (
     BadEntryError,
-    Entry,
     FramePattern,
-    build_index,
     check_size,
-    cleaned,
-    default_index_path,
     file_names,
     require_folder,
-    state_of,
 )
 from datamodules.sources.tracks import TrackSource
 from datamodules.tracks import Skipped, Track

@@ -24,15 +24,12 @@ from datamodules.benchmarks.otb import AnnotatedFolder, find_annotated_folders
 from datamodules.benchmarks.reading import to_xyxy
 from datamodules.errors import DatasetError
 from datamodules.frames import image_files
-from datamodules.sources.indexing import (
+from datamodules.sources.indexing import Entry, build_index, cleaned, state_of
+from datamodules.sources.reading import (
     NO_CATEGORY,
     BadEntryError,
-    Entry,
-    build_index,
-    cleaned,
     image_sizes,
     require_folder,
-    state_of,
     subfolders,
 )
 from datamodules.sources.tracks import TrackSource

@@ -15,16 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DatasetError
-from datamodules.sources.indexing import (
+from datamodules.sources.indexing import Entry, build_index, default_index_path, state_of
+from datamodules.sources.reading import (
     NO_CATEGORY,
     BadEntryError,
-    Entry,
     FramePattern,
-    build_index,
-    default_index_path,
     read_bytes,
     require_folder,
-    state_of,
 )
 from datamodules.sources.text import parse_boxes, parse_flags
 from datamodules.sources.tracks import TrackSource

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
-from datamodules.sources.indexing import BadEntryError, check_size
+from datamodules.sources.reading import BadEntryError, check_size
 from datamodules.tracks import Skipped
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datamodules.sources.indexing import BadEntryError
+from datamodules.sources.reading import BadEntryError
 from lightning_trackers.boxes import xywh_to_xyxy
 
 _SEPARATORS = bytes.maketrans(b",\t\r", b"   ")

@@ -14,16 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DatasetError
-from datamodules.sources.indexing import (
+from datamodules.sources.indexing import Entry, build_index, default_index_path, state_of
+from datamodules.sources.reading import (
     NO_CATEGORY,
     BadEntryError,
-    Entry,
-    build_index,
-    default_index_path,
     file_names,
     read_bytes,
     require_folder,
-    state_of,
 )
 from datamodules.sources.text import parse_boxes
 from datamodules.sources.tracks import TrackSource

@@ -14,17 +14,13 @@ import numpy as np
 
 from datamodules.errors import DatasetError
 from datamodules.sources.imagenet import AnnotatedObject, parse_annotation
-from datamodules.sources.indexing import (
+from datamodules.sources.indexing import Entry, build_index, cleaned, default_index_path, state_of
+from datamodules.sources.reading import (
     BadEntryError,
-    Entry,
     FramePattern,
-    build_index,
-    cleaned,
-    default_index_path,
     file_names,
     read_bytes,
     require_folder,
-    state_of,
     subfolders,
 )
 from datamodules.sources.tracks import TrackSource

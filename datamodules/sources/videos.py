@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.sources.indexing import Entry, cleaned, file_names, image_sizes
+from datamodules.sources.indexing import Entry, cleaned
+from datamodules.sources.reading import file_names, image_sizes
 from datamodules.tracks import Skipped, Track
 
 TRACK = "0"

@@ -2,7 +2,7 @@ import pytest
 
 from datamodules.errors import DatasetError
 from datamodules.sources.got10k import GOT10kSource, parse_annotation, parse_category
-from datamodules.sources.indexing import BadEntryError
+from datamodules.sources.reading import BadEntryError
 from tests.datamodules import miniature as mini
 
 

@@ -1,8 +1,8 @@
 import pytest
 
 from datamodules.errors import DatasetError
-from datamodules.sources.indexing import BadEntryError
 from datamodules.sources.lasot import TEST_SPLIT, LaSOTSource, parse_annotation
+from datamodules.sources.reading import BadEntryError
 from tests.datamodules import miniature as mini
 
 

@@ -9,8 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datamodules.errors import DatasetError
-from datamodules.sources import coco, folder, got10k, imagenet, lasot, text, youtube_bb
-from datamodules.sources.indexing import NO_CATEGORY, Entry, cleaned
+from datamodules.sources import (
+    coco,
+    folder,
+    got10k,
+    imagenet,
+    lasot,
+    text,
+    youtube_bb,
+    youtube_bb_csv,
+)
+from datamodules.sources.indexing import Entry, cleaned
+from datamodules.sources.reading import NO_CATEGORY
 from datamodules.tracks import Skipped, Track, covers_image
 from tests.datamodules import miniature as mini
 
@@ -40,13 +50,13 @@ def run_coco(data):
 
 
 def run_youtube_bb(data):
-    rows = youtube_bb.parse_annotations(data, "f.csv")
+    rows = youtube_bb_csv.parse_annotations(data, "f.csv")
     image_wh = np.full((len(rows.videos), 2), 96)
     yield from youtube_bb.read_videos(youtube_bb.Videos(rows, None, image_wh, rows.skipped))
 
 
 def run_sizes(data):
-    _, skipped = youtube_bb.parse_sizes(data, np.array(["a", "b"], object), "sizes.csv")
+    _, skipped = youtube_bb_csv.parse_sizes(data, np.array(["a", "b"], object), "sizes.csv")
     return iter(skipped)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodules.sources.indexing import BadEntryError
+from datamodules.sources.reading import BadEntryError
 from datamodules.sources.text import parse_boxes, parse_flags
 
 

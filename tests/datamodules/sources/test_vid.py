@@ -3,7 +3,7 @@ import pytest
 
 from datamodules.errors import DatasetError
 from datamodules.sources.imagenet import parse_annotation
-from datamodules.sources.indexing import BadEntryError
+from datamodules.sources.reading import BadEntryError
 from datamodules.sources.vid import VIDSource
 from tests.datamodules import miniature as mini
 

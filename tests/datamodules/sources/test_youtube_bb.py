@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DatasetError
-from datamodules.sources.youtube_bb import YouTubeBBSource, parse_annotations, parse_sizes
+from datamodules.sources.youtube_bb import YouTubeBBSource
+from datamodules.sources.youtube_bb_csv import parse_annotations, parse_sizes
 from tests.datamodules import miniature as mini
 
 LINE = "AAB6lO-XiKE,238000,0,person,0,present,0.482,0.54,0.25,0.625"
