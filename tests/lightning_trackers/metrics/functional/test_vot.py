@@ -101,6 +101,14 @@ def test_a_tag_weighs_fragments_by_their_share_of_tagged_frames():
     assert expected_overlap_curve([a, b], "empty")[1] == pytest.approx(0.2)
 
 
+def test_the_empty_tag_counts_the_frames_of_the_whole_sequence():
+    tags = np.zeros((5, 10), bool)
+    tags[0, 5:] = True  # five frames without a tag, all in the first fragment of nine
+    curve = expected_overlap_curve([overlaps_of([FAILS], tags)], "empty")
+    first, second = 5 / 9, 5 / 2  # sic: the second fragment of two has none of them
+    assert curve[1] == pytest.approx((first * 0.8 + second * 0.4) / (first + second))
+
+
 def test_accuracy_leaves_out_ten_frames_from_each_start():
     run = ["s", *[0.1] * 9, 0.5, 0.7]
     assert accuracy_robustness([overlaps_of([run])]).accuracy == pytest.approx(0.6)
