@@ -19,11 +19,12 @@ SMALL = (
 FILES = ["all_000.txt", "all_001.txt", "all_002.txt"]
 
 
-def composed(folder, *overrides):
+def composed(folder):
+    """Return the command's configuration without what Hydra's own names are needed for."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        fixed = ("exp_name=ours", "run_name=small", f"run_dir={folder}", f"paths.outputs={folder}")
-        cfg = compose("evaluate", [*SMALL, *fixed, *overrides])
+        cfg = compose("evaluate", [*SMALL, "exp_name=ours", "run_name=small", f"run_dir={folder}"])
     OmegaConf.set_struct(cfg, False)
+    cfg.callbacks = cfg.logger = cfg.trainer = {}
     return OmegaConf.to_container(cfg, resolve=True)
 
 

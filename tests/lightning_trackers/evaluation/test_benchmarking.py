@@ -304,8 +304,8 @@ def test_killed_at_20_random_moments_it_ends_with_the_same_files(tmp_path):
     run_script("kills", tmp_path)
     said = json.loads((tmp_path / "kills_20.json").read_text())
     assert said["kills"] == 20
-    assert 0 < said["saved"][5] < said["saved"][-1]  # it was hit in the middle of its work
-    evaluate(tmp_path / "alone", Wanders(), bench=benchmark(copies=4))
+    assert 0 < said["saved"][10] < said["saved"][-1]  # it was hit in the middle of its work
+    evaluate(tmp_path / "alone", Wanders(), bench=benchmark(copies=6))
     assert files(tmp_path / "kills_20") == files(tmp_path / "alone")
 
 
@@ -369,11 +369,18 @@ def kill_at_random_moments(folder, kills, copies, delay_s, seed):
     name, saved = f"kills_{kills}", []
     while len(saved) < kills:
         ranks = rng.choice((1, 2, 3))
-        slow = {rank: Wanders(delay_s) for rank in range(ranks)}
+        begun = folder / f"{name}_begun_{len(saved)}"
+        slow = {
+            rank: Wanders(delay_s, on_start=lambda number, begun=begun: begun.touch())
+            for rank in range(ranks)
+        }
         processes = start(
             folder, name, ranks, lanes=rng.choice((1, 2)), trackers=slow, copies=copies
         )
-        time.sleep(rng.uniform(0, 0.8))
+        if rng.random() < 0.8:  # else it may be hit while it starts
+            while not begun.exists():
+                time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1.5))
         assert any(process.is_alive() for process in processes), "nothing left to kill"
         for process in processes:
             process.kill()
@@ -385,7 +392,7 @@ def kill_at_random_moments(folder, kills, copies, delay_s, seed):
 
 def main(scenario, folder):
     if scenario == "kills":
-        kill_at_random_moments(folder, 20, copies=4, delay_s=0.03, seed=0)
+        kill_at_random_moments(folder, 20, copies=6, delay_s=0.02, seed=0)
         return
     for ranks, lanes in ((2, 1), (3, 1), (2, 4), (3, 4)):
         # A little work, or the rank that is there first takes it all.
@@ -399,7 +406,7 @@ def main(scenario, folder):
         slow = {rank: Wanders(0.02) for rank in range(3)}
         slow[victim] = Wanders(on_start=die)
         finish(start(folder, f"death_{victim}", 3, trackers=slow))
-    kill_at_random_moments(folder, 3, copies=1, delay_s=0.04, seed=1)
+    kill_at_random_moments(folder, 3, copies=1, delay_s=0.02, seed=1)
 
 
 if __name__ == "__main__":
