@@ -28,6 +28,10 @@ MOST_RADARS = 6
 """Trackers in a radar; more cannot be told apart."""
 MOST_SPOKES = 16
 """Attributes in a radar."""
+MOST_GROUPED = 10
+"""Trackers in grouped bars."""
+MOST_NAMED = 12
+"""Points that bear their names; more of them have a legend."""
 
 
 @dataclass(frozen=True)
@@ -281,10 +285,12 @@ def _attributes(
         for row in best_first
     ]
     text = label(key).text
-    radar = Chart(
-        "attributes_radar", "radar", f"Attributes: {text}", "", text, series[:MOST_RADARS]
-    )
-    bars = Chart("attributes", "bars", f"Attributes: {text}", "", text, series)
+
+    def title(most: int) -> str:
+        return f"Attributes: {text}" + (f", the best {most} trackers" if len(rows) > most else "")
+
+    radar = Chart("attributes_radar", "radar", title(MOST_RADARS), "", text, series[:MOST_RADARS])
+    bars = Chart("attributes", "bars", title(MOST_GROUPED), "", text, series[:MOST_GROUPED])
     return [radar, bars] if 2 < len(codes) <= MOST_SPOKES else [bars]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from experiments.report.charts import Chart, Series
+from experiments.report.charts import MOST_NAMED, Chart, Series
 from experiments.report.labels import COLOURS
 
 LEGEND_BELOW = 8
@@ -186,7 +186,8 @@ def _ladder(chart: Chart) -> go.Figure:
 
 
 def _points(chart: Chart) -> go.Figure:
-    figure = _figure(chart)
+    named = len(chart.series) <= MOST_NAMED
+    figure = _figure(chart, len(chart.series))
     for series in chart.series:
         figure.add_scatter(
             x=list(series.x),
@@ -194,12 +195,12 @@ def _points(chart: Chart) -> go.Figure:
             name=html.escape(series.name),
             text=[html.escape(series.name)],
             textposition="top center",
-            mode="markers+text",
+            mode="markers+text" if named else "markers",
             marker={"color": series.style.colour, "size": 11},
             cliponaxis=False,
             hovertemplate="%{text}: %{y:.4g} at %{x:.4g}",
         )
-    figure.update_layout(showlegend=False, margin={"r": 50})
+    figure.update_layout(showlegend=not named, margin={"r": 50})
     if chart.kind == "rank":
         # The first rank stands at the right.
         figure.update_xaxes(

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.report.charts import Chart
+from experiments.report.charts import MOST_NAMED, Chart
 from experiments.report.labels import COLOURS
 from lightning_trackers.files import atomic_file
 
@@ -29,8 +29,8 @@ def save_chart(chart: Chart, folder: Path, benchmark: str) -> None:
     size = {"ladder": (6.0, 1.2 + 0.2 * len(chart.series[0].x))}.get(chart.kind, (5.2, 4.2))
     if chart.kind in ("bars", "heat"):
         size = (9.0, 4.2 if chart.kind == "bars" else 1.6 + 0.22 * len(chart.series))
-    if chart.kind == "lines" and len(chart.series) > INSIDE_LEGEND:
-        size = (8.4, 4.8)
+    if chart.kind in ("lines", "points", "rank") and len(chart.series) > INSIDE_LEGEND:
+        size = (8.4, max(4.8, 0.16 * len(chart.series)))
 
     def draw(figure: Figure) -> None:
         polar = {"projection": "polar"} if chart.kind == "radar" else {}
@@ -136,9 +136,12 @@ def _ladder(axes: Axes, chart: Chart) -> None:
 def _points(axes: Axes, chart: Chart) -> None:
     for series in chart.series:
         x = np.array(series.x, dtype=float)
-        axes.plot(x, series.y, "o", color=series.style.colour, markersize=8)
+        colour, legend = series.style.colour, _plain(series.name)
+        axes.plot(x, series.y, "o", color=colour, markersize=8, label=legend)
+        if len(chart.series) > MOST_NAMED:
+            continue
         axes.annotate(
-            _plain(series.name),
+            legend,
             (float(x[0]), series.y[0]),
             xytext=(0, 7),
             textcoords="offset points",
@@ -147,6 +150,8 @@ def _points(axes: Axes, chart: Chart) -> None:
         )
     _label(axes, chart)
     axes.margins(0.15)
+    if len(chart.series) > MOST_NAMED:
+        _legend(axes, len(chart.series))
     if chart.kind == "rank":
         axes.set_xlim(len(chart.series) + 0.5, 0.5)  # the first rank stands at the right
         axes.set_ylim(bottom=0)

@@ -447,3 +447,20 @@ def test_pictures_stand_on_the_page(tmp_path):
     text = page(tmp_path, rows, details=details)
     assert text.count("<img ") == 3
     assert "still: mean overlap 0.90" in text  # 19 / 21
+
+
+def test_runs_of_tre_are_scored_by_sequence_and_shown_by_run(tmp_path):
+    # TRE: two segments of one sequence are two results, and one line of the table.
+    benchmark = Benchmark("grey_tre", [drawn_benchmark().sequences[0]])
+    scores = row("ours", benchmark="grey_tre", names=("still", "other"))
+    text = page(tmp_path, [scores], details={"grey_tre": Details(mean_intervals([scores]))})
+    assert "grey_tre, 2 sequences" in text
+    assert pooled_intervals(benchmark, scores, except_for={}) == {}
+
+
+@pytest.mark.slow
+def test_files_of_thirty_trackers(tmp_path, draw_files):
+    draw_files()
+    rows = [row(f"t{i}", auc=0.2 + i / 100, attributes=("IV", "OCC", "SV")) for i in range(30)]
+    page(tmp_path, rows)  # a legend that does not fit would be a warning, hence an error
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 7
