@@ -396,7 +396,7 @@ class ShardStream:
         cache: str | Path | None = None,
         cache_gb: float = 20.0,
         lanes: int = 8,
-        pairs_per_clip: int = 16,
+        pairs_per_clip: int = 32,
         seed: int = 0,
         same_category: float = 0.0,
     ) -> None:
@@ -416,6 +416,13 @@ class ShardStream:
         full = [(k, s) for k, s in enumerate(manifest.shards) if s is not None]
         self.name = name or manifest.source
         self.lanes = min(lanes, len(full))
+        in_use = self.lanes * max(s.bytes for _, s in full) / 1e9
+        if isinstance(self.files, CachedShards) and in_use > cache_gb:
+            log.warning(
+                "%s: %d shards in use at a time take %.1f GB and the cache may take %.1f; a single "
+                "machine fetches shards again and again. Raise cache_gb or lower lanes",
+                *(root, self.lanes, in_use, cache_gb),
+            )
         self.seed = seed
         self.same_category = same_category
         self._numbers = [[k for k, _ in full[lane :: self.lanes]] for lane in range(self.lanes)]

@@ -166,11 +166,12 @@ def test_shards_behind_a_url_give_the_pairs_of_local_ones(packed, server, tmp_pa
     assert max(server.fetched.values()) == 1
 
 
-def test_the_cache_stays_below_its_limit_and_pairs_stay_the_same(packed, server, tmp_path):
+def test_the_cache_stays_below_its_limit_and_pairs_stay_the_same(packed, server, tmp_path, caplog):
     shards = [s.bytes for s in ShardSource(packed).files.manifest.shards]
     limit = 2.5 * max(shards)
     cache = tmp_path / "cache"
     stream = ShardStream(url(server), cache=cache, cache_gb=limit / 1e9, lanes=3, pairs_per_clip=2)
+    assert "Raise cache_gb or lower lanes" in caplog.text
     local = ShardStream(packed, lanes=3, pairs_per_clip=2)
     for number in range(30):
         drawn = [

@@ -104,7 +104,7 @@ def test_parts_run_as_jobs_of_submitit(root, tmp_path):
         (("source=vid", "root=.", "part=3", "parts=3"), "part=3: expected 0 to 2, as parts=3"),
         (("source=vid", "root=.", "packing.quality=300"), "quality in 1 to 100, got 300"),
         (("source=vid", "root=.", "+packing.size=3"), "unknown key 'size' in packing; nearest:"),
-        (("source=vid", "root=.", "source.splits=[trian]"), "expected splits of train, val, got 'trian'"),
+        (("source=vid", "root=.", "source.splits=[training]"), "expected splits of train, val, got 'training'"),
     ],
 )  # fmt: skip
 def test_what_the_user_can_mend_is_said_in_one_line(command, arguments, message, monkeypatch):
