@@ -30,7 +30,7 @@ SHORTEST_SEGMENT = 20
 """Frames that the last segment has at least."""
 
 _ONE_BASED = np.array([1.0, 1.0, 0.0, 0.0])
-_RUN_NAME = re.compile(r"_(tre\d\d|sre_[a-z]+(_\d+)?)$")
+_RUN_NAME = re.compile(r"_(tre\d\d|sre_[a-z]+(_\d+)?)$")  # codespell:ignore tre
 
 
 def temporal_robustness(
