@@ -232,5 +232,5 @@ def _answered(ask: Callable[[], None]) -> None:
             raise error
         raise PeerError(
             "a process of the evaluation has died. The results that were finished are kept: start "
-            f"the same evaluation again to go on ({error})"
+            "the same evaluation again to go on"
         ) from error
