@@ -47,7 +47,7 @@ def test_evaluation_goes_on_where_it_stopped_and_reports(tmp_path, caplog):
     assert results(tmp_path) == whole
     assert again.scores.scalars == first.scores.scalars
     # Other settings are other results: refused, or tracked anew where the user says so.
-    config["settings"] = {"window_influence": 0.1}
+    config["settings"] = {"size_lr": 0.05}
     with pytest.raises(FileExistsError, match="another tracker, checkpoint or setting"):
         evaluate_rank(config, tmp_path, local_rank=0)
     evaluate_rank({**config, "overwrite": True}, tmp_path, local_rank=0)

@@ -305,7 +305,7 @@ def test_killed_at_20_random_moments_it_ends_with_the_same_files(tmp_path):
     said = json.loads((tmp_path / "kills_20.json").read_text())
     assert said["kills"] == 20
     assert 0 < said["saved"][10] < said["saved"][-1]  # it was hit in the middle of its work
-    evaluate(tmp_path / "alone", Wanders(), bench=benchmark(copies=6))
+    evaluate(tmp_path / "alone", Wanders(), bench=benchmark(copies=12))
     assert files(tmp_path / "kills_20") == files(tmp_path / "alone")
 
 
@@ -392,7 +392,7 @@ def kill_at_random_moments(folder, kills, copies, delay_s, seed):
 
 def main(scenario, folder):
     if scenario == "kills":
-        kill_at_random_moments(folder, 20, copies=6, delay_s=0.02, seed=0)
+        kill_at_random_moments(folder, 20, copies=12, delay_s=0.02, seed=0)
         return
     for ranks, lanes in ((2, 1), (3, 1), (2, 4), (3, 4)):
         # A little work, or the rank that is there first takes it all.
