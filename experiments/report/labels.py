@@ -89,11 +89,6 @@ def label(key: str) -> ScoreLabel:
     return ScoreLabel(key.replace("_", " ").capitalize())
 
 
-def percent(fraction: float) -> str:
-    """Write a fraction as percent with one decimal; a dash where there is none."""
-    return f"{100 * fraction:.1f}" if math.isfinite(fraction) else "–"
-
-
 def rate(value: float) -> str:
     """Write frames per second with three digits or so; a dash where nothing was timed."""
     if not math.isfinite(value):
