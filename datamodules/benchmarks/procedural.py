@@ -46,13 +46,14 @@ def procedural_benchmark(
     bank = Bank(seed, split)
     sequences: list[TrackingSequence] = []
     for i in range(count):
-        style = _style(subset, i / max(1, count - 1), frame_wh)
+        hardness = _hardness(subset, i / max(1, count - 1))
+        style = _style(subset, hardness, frame_wh)
         first = (SUBSETS.index(subset) * 10_000 + i) * _CANDIDATES
         candidates = (
             ProceduralSequence(bank, first + k, length, style, name=f"{subset}_{i:03d}")
             for k in range(_CANDIDATES)
         )
-        chosen = next((c for c in candidates if _belongs(c, subset)), None)
+        chosen = next((c for c in candidates if _belongs(c, subset, hardness)), None)
         if chosen is None:
             raise ValueError(
                 f"length: {length} frames are too few to draw a sequence for subset {subset!r}"
@@ -61,19 +62,29 @@ def procedural_benchmark(
     return Benchmark(name, sequences)
 
 
-def _belongs(sequence: ProceduralSequence, subset: str) -> bool:
+def _hardness(subset: str, grade: float) -> float:
+    """Return how hard a sequence may be; ``grade`` goes from 0, the first, to 1, the last."""
+    return {"easy": 0.2 * grade, "hard": 0.8 + 0.2 * grade}.get(subset, grade)
+
+
+def _belongs(sequence: ProceduralSequence, subset: str, hardness: float) -> bool:
     """Return whether a sequence shows its target at all, and what its subset is about."""
     seen = sequence.visibility
     if seen[0] < 0.8 or seen.mean() < 0.5:
+        return False
+    if sequence.scene.play.contrast < 30 - 20 * hardness:
         return False
     if subset == "occlusion":
         return bool(seen.min() < 0.5)
     return subset != "distractor" or "LOOKALIKE" in sequence.attributes
 
 
-def _style(subset: str, grade: float, frame_wh: tuple[int, int]) -> Style:
-    """Return what may happen in a sequence; ``grade`` goes from 0, easy, to 1, hard."""
-    hardness = {"easy": 0.2 * grade, "hard": 0.8 + 0.2 * grade}.get(subset, grade)
+def _style(subset: str, hardness: float, frame_wh: tuple[int, int]) -> Style:
+    """Return what may happen in a sequence; ``hardness`` goes from 0 to 1.
+
+    The constants make the mean of all grades about as hard as real video: OpenCV's CSRT has a
+    success AUC of 0.55 on 20 validation sequences, and on the first 110 frames of 19 real ones.
+    """
     height = frame_wh[1]
     style = Style(
         occluder=0.1 + 0.6 * hardness,
@@ -86,11 +97,12 @@ def _style(subset: str, grade: float, frame_wh: tuple[int, int]) -> Style:
         turn=0.2 + 0.4 * hardness,
         zoom=0.1 + 0.5 * hardness,
         leaves_view=0.1 * hardness,
+        strength=0.4 + 0.6 * hardness,
         target_px=(max(4.0, 0.08 * height), 0.4 * height),
         frame_wh=frame_wh,
     )
     if subset == "distractor":
-        return replace(style, lookalikes=1.0, occluder=0.15 * grade)
+        return replace(style, lookalikes=1.0, occluder=0.15 * hardness)
     if subset == "occlusion":
-        return replace(style, occluder=1.0, full_occlusion=0.4 + 0.4 * grade, leaves_view=0.0)
+        return replace(style, occluder=1.0, full_occlusion=0.4 + 0.4 * hardness, leaves_view=0.0)
     return style

@@ -131,7 +131,7 @@ class Screenplay:
         chroma = float(np.sqrt(((sample - sample.mean(axis=1, keepdims=True)) ** 2).sum(1).mean()))
         saturation = capped_saturation(rng, chroma, np.exp(rng.normal(-0.1, 0.35)))
         level = exposed(turned(mean, hue, saturation) + np.float32(rng.normal(0, 16)))
-        contrast = np.exp(rng.normal(0.25, 0.3))
+        contrast = np.exp(self.style.strength * rng.normal(0.25, 0.3))
         self.plate_colours = recolouring(mean, level, hue, saturation, contrast)
         texel = width / self.plate[0].shape[1] * rng.uniform(0.8, 1.5)
         angle, mirror = rng.normal(0, 0.05), 1.0 if rng.random() < 0.5 else -1.0
@@ -164,6 +164,7 @@ class Screenplay:
         strength = (rng.uniform(0.1, 0.28), rng.uniform(3, 12), rng.uniform(0.05, 0.2), 0.035)
         calm = (0.03, 1.5, 0.01, 0.012)
         gain, bias, gamma, cast = strength if changing else calm
+        gain, gamma = gain * style.strength, gamma * style.strength
         slow = rng.uniform(25, 250, 8)
         self._light_channels = self._wander.add(
             rng,
@@ -176,13 +177,15 @@ class Screenplay:
             (0.5 * max(self.frame_wh), 2 * slow[6]),
             (0.7, slow[7]),
         )
-        self.light = Light.draw(rng, self.size, changing) if style.light else Light()
+        light = Light.draw(rng, self.size, changing) if style.light else Light()
+        gain, gamma = light.exposure
+        self.light = replace(light, exposure=(gain * style.strength, gamma * style.strength))
         self.lens = Lens.draw(rng) if style.lens else Lens()
 
     def _choose_target(self, rng: np.random.Generator, sprite: Sprite) -> Actor:
         style, size = self.style, self.size
         # Speeds and ranges are in target sizes; the slowest period follows from both.
-        speed = np.exp(rng.uniform(np.log(0.004), np.log(0.12)))
+        speed = np.exp(rng.uniform(np.log(0.004), np.log(0.12 * style.strength)))
         reach = np.exp(rng.uniform(np.log(0.3), np.log(2.5)))
         self._way = (reach * size, float(np.clip(2 * np.pi * reach / speed, 12, 600)))
         zoom, spins, turns = rng.random(3) < (style.zoom, style.spin, style.turn)
@@ -210,14 +213,14 @@ class Screenplay:
         turns: bool = False,
     ) -> Actor:
         """Draw how a sprite moves; its colours and place are chosen later."""
-        reach, period = self._way
+        (reach, period), strength = self._way, self.style.strength
         lively = rng.uniform(0.5, 1.5, 4)
         slow = rng.uniform(50, 250, 4)
         channels = self._wander.add(
             rng,
             (reach * lively[0], period * lively[2]),
             (reach * 0.5 * lively[1], period * lively[3]),
-            (rng.uniform(0.25, 0.5) if zoom else rng.uniform(0.02, 0.18), 1.5 * slow[0]),
+            (strength * (rng.uniform(0.25, 0.5) if zoom else rng.uniform(0.02, 0.18)), 1.5 * slow[0]),
             (rng.uniform(0.3, 0.9) if spins else abs(rng.normal(0, 0.09)), slow[1]),
             (abs(rng.normal(0, 0.07)), slow[2]),
             (min(rng.uniform(0.5, 1.4), sprite.turns) if turns else rng.uniform(0, 0.25), slow[3]),

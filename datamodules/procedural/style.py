@@ -18,6 +18,7 @@ class Style:
         turn: Probability of large out-of-plane turns.
         zoom: Probability of strong scale change.
         leaves_view: Probability that the target may leave the frame in part.
+        strength: Amplitude of zoom, light, exposure and the target's speed, as a share of the full one.
         target_px: Range of the target's size (root of the box's area), px, drawn log-uniformly.
         frame_wh: Frame size, px; drawn to fit the target if not given.
         camera: Whether the camera may move.
@@ -35,6 +36,7 @@ class Style:
     turn: float = 0.4
     zoom: float = 0.3
     leaves_view: float = 0.06
+    strength: float = 1.0
     target_px: tuple[float, float] = (15.0, 250.0)
     frame_wh: tuple[int, int] | None = None
     camera: bool = True
@@ -52,6 +54,8 @@ class Style:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected a probability in [0, 1], got {value}")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength: expected a share in (0, 1], got {self.strength}")
         low, high = self.target_px
         if not 4 <= low <= high:
             raise ValueError(f"target_px: expected 4 <= low <= high, got {self.target_px}")

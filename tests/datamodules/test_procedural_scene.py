@@ -160,10 +160,27 @@ def test_target_sizes_spread_log_uniformly(bank):
     )
 
 
+def test_strength_scales_zoom_and_exposure(bank):
+    for seed in range(6):
+        style = replace(NOTHING, light=True, zoom=1, turn=0, spin=0, frame_wh=(320, 240))
+        full, weak = (Scene(bank, seed, style=replace(style, strength=s)).play for s in (1.0, 0.5))
+        np.testing.assert_allclose(weak.light.exposure, np.multiply(full.light.exposure, 0.5))
+        sizes = [
+            np.ptp([np.log(_zoom(play, t)) for t in range(0, 240, 6)]) for play in (full, weak)
+        ]
+        assert 0.45 < sizes[1] / sizes[0] < 0.65  # a half, but the full one is cut at e^0.8
+
+
+def _zoom(play, t):
+    """Return the target's scale at a time, its camera unmoved."""
+    return float(np.sqrt(abs(np.linalg.det(play.instant(t).roots[0][:2, :2])))) / play.target.scale
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"occluder": 1.2}, r"occluder: expected a probability in \[0, 1\], got 1.2"),
+        ({"strength": 0}, r"strength: expected a share in \(0, 1\], got 0"),
         ({"target_px": (50, 20)}, "target_px: expected 4 <= low <= high"),
         ({"frame_wh": (20, 20)}, "frame_wh: expected at least twice the smallest target"),
     ],

@@ -50,6 +50,20 @@ def test_every_sequence_of_the_occlusion_subset_hides_most_of_the_target():
         assert sequence.frames.sequence.visibility.min() < 0.5
 
 
+@pytest.mark.parametrize(("subset", "least"), [("easy", 26), ("hard", 10)])
+def test_targets_differ_from_what_is_behind_them(subset, least):
+    for sequence in small(count=5, subset=subset):
+        assert sequence.frames.sequence.scene.play.contrast >= least
+
+
+def test_easy_sequences_change_less_than_hard_ones():
+    easy, hard = (
+        [s.frames.sequence.scene.play for s in small(count=5, subset=subset)]
+        for subset in ("easy", "hard")
+    )
+    assert max(play.style.strength for play in easy) < min(play.style.strength for play in hard)
+
+
 def test_targets_are_seen_most_of_the_time():
     for sequence in small(count=5, subset="hard"):
         seen = sequence.frames.sequence.visibility
