@@ -13,6 +13,7 @@ OURS = ("lightning_trackers", "datamodules", "callbacks", "experiments")
 LAYERS = (
     (
         "lightning_trackers.boxes",
+        "lightning_trackers.box_sampling",
         "lightning_trackers.crops",
         "lightning_trackers.ops",
         "lightning_trackers.files",
