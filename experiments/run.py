@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
 from experiments.config import ConfigError, check, made, run_checked, user_errors
 from experiments.report import run_details, write_report
+from lightning_trackers.backbones.imagenet import load_imagenet
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.files import write_text
-from lightning_trackers.methods.loading import load_backbone
 
 log = logging.getLogger(__name__)
 
@@ -123,13 +123,17 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def initialise(module: pl.LightningModule, initial_weights: str) -> None:
-    """Give the backbone its first weights, as the recipe says: ``random`` or a file.
+    """Give the backbone its first weights, as the recipe says: ``random``, ``download`` or a file.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ConfigError: If the weights are not this backbone's.
     """
     if initial_weights != "random":
-        load_backbone(module.network.backbone, Path(initial_weights))  # type: ignore[union-attr, arg-type]
+        try:
+            load_imagenet(module.network.backbone, initial_weights)  # type: ignore[union-attr, arg-type]
+        except ValueError as error:
+            raise ConfigError(f"initial_weights: {error}") from error
 
 
 def checkpoint_to_resume(resume: str | None, output_dir: Path) -> Path | None:

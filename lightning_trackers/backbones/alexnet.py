@@ -43,6 +43,10 @@ class AlexNet(nn.Module):
         features: Tensor = self.layers(images)
         return features
 
+    def from_imagenet(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the published files' weights, ``features.0.weight``, under this network's names."""
+        return {name.replace("features.", "layers.", 1): value for name, value in state.items()}
+
 
 def _conv(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_trackers.evaluation.tracker import Tracker
 from lightning_trackers.siamese import for_inference
@@ -115,23 +115,6 @@ def build(node: Any) -> Any:
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [build(item) for item in node]
     return node
-
-
-def load_backbone(network: nn.Module, path: Path) -> None:
-    """Load a backbone's initial weights, every one of them, from a file of tensors.
-
-    Names are the backbone's own, or the same behind ``features.`` instead of ``layers.`` as the
-    published AlexNet files have them.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        RuntimeError: If names or shapes differ.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"backbone weights {path}: no such file")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    renamed = {name.replace("features.", "layers.", 1): value for name, value in state.items()}
-    network.load_state_dict(renamed)
 
 
 def _replaced(tracker: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

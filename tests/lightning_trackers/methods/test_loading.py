@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_trackers.backbones import AlexNet
 from lightning_trackers.methods import load_tracker, read_checkpoint, save_weights
-from lightning_trackers.methods.loading import build, load_backbone
+from lightning_trackers.methods.loading import build
 from lightning_trackers.methods.siamrpn import SiamRPNTracker
 
 RECIPE = {
@@ -92,18 +91,3 @@ def test_recipes_may_name_classes_of_this_package_alone(target):
 def test_recipes_may_not_call_functions():
     with pytest.raises(ValueError, match="not a class"):
         build({"_target_": "lightning_trackers.methods.loading.save_weights"})
-
-
-def test_backbone_weights_load_under_the_published_names(tmp_path):
-    widths = (2, 2, 2, 2, 2)
-    source, target = AlexNet(widths=widths), AlexNet(widths=widths)
-    path = tmp_path / "alexnet.pth"
-    published = {k.replace("layers.", "features."): v for k, v in source.state_dict().items()}
-    torch.save(published, path)
-    load_backbone(target, path)
-    for name, value in source.state_dict().items():
-        assert torch.equal(target.state_dict()[name], value)
-    del published["features.0.bias"]
-    torch.save(published, path)
-    with pytest.raises(RuntimeError, match=r"layers\.0\.bias"):
-        load_backbone(target, path)
