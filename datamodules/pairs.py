@@ -103,6 +103,7 @@ class PairSample(NamedTuple):
     search_box_xyxy: np.ndarray
     is_positive: bool
     source_id: str
+    exemplar_box_xyxy: np.ndarray
 
 
 class PairDataset(Dataset[PairSample]):
@@ -205,12 +206,14 @@ class PairDataset(Dataset[PairSample]):
         )
         search = jittered(search, self.search, rng)
         box = search.to_crop(np.asarray(search_view.box_xyxy, dtype=np.float64))
+        exemplar_box = exemplar_window.to_crop(np.asarray(exemplar_view.box_xyxy, dtype=np.float64))
         return PairSample(
             self.vary_exemplar(exemplar_view.crop(exemplar_window), rng),
             self.vary_search(search_view.crop(search), rng),
             box.astype(np.float32),
             positive,
             source_id,
+            exemplar_box.astype(np.float32),
         )
 
 
@@ -266,6 +269,7 @@ def collate(samples: list[PairSample]) -> PairBatch:
         torch.from_numpy(np.stack([s.search_box_xyxy for s in samples])),
         torch.tensor([s.is_positive for s in samples]),
         [s.source_id for s in samples],
+        torch.from_numpy(np.stack([s.exemplar_box_xyxy for s in samples])),
     )
 
 

@@ -14,6 +14,7 @@ class PairBatch(NamedTuple):
         search_boxes_xyxy: The search crop's own target in crop px, float32, shape ``(B, 4)``.
         is_positive: Whether that target is the exemplar's, bool, shape ``(B,)``.
         source_id: Where each pair comes from, enough to look at it again.
+        exemplar_boxes_xyxy: The target in the exemplar crop, crop px, float32, shape ``(B, 4)``.
     """
 
     exemplars: Tensor
@@ -21,6 +22,7 @@ class PairBatch(NamedTuple):
     search_boxes_xyxy: Tensor
     is_positive: Tensor
     source_id: list[str]
+    exemplar_boxes_xyxy: Tensor
 
 
 class DomainBatch(NamedTuple):

@@ -77,6 +77,18 @@ def test_crops_have_their_sizes_and_the_box_lies_on_the_target():
     np.testing.assert_allclose(sample.search_box_xyxy, [x1, y1, x2, y2], atol=2)
 
 
+def test_the_exemplar_s_box_lies_on_the_target():
+    sample = dataset(exemplar=CropAugmentation(shift=12, scale=0.1))[3]
+    white = np.argwhere(sample.exemplar[..., 0] > 250)
+    y1, x1 = white.min(axis=0)
+    y2, x2 = white.max(axis=0) + 1
+    np.testing.assert_allclose(sample.exemplar_box_xyxy, [x1, y1, x2, y2], atol=2)
+    assert abs(sample.exemplar_box_xyxy[[0, 2]].mean() - 63.5) > 2  # it is the moved one
+    np.testing.assert_array_equal(
+        collate([sample]).exemplar_boxes_xyxy[0], sample.exemplar_box_xyxy
+    )
+
+
 def test_without_jitter_the_target_is_centred_at_the_exemplar_s_scale():
     sample = dataset()[0]
     # 40 × 40 with a margin of 40: side 80 becomes 127 px, so the box has 40 / 80 * 127 = 63.5 px.
