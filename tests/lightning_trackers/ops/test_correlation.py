@@ -22,12 +22,20 @@ def draw(*shape):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.fixture(params=["grouped convolution", "as exported"])
+def form(request, monkeypatch):
+    """Compute in one of the two forms of the same function."""
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: request.param == "as exported")
+
+
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_xcorr_equals_loops(outputs):
     search, exemplar = draw(2, 4, 7, 6), draw(2, 4 * outputs, 3, 2)
     torch.testing.assert_close(xcorr(search, exemplar), loops(search, exemplar))
 
 
+@pytest.mark.usefixtures("form")
 def test_depthwise_equals_loops_channel_by_channel():
     search, exemplar = draw(2, 4, 7, 6), draw(2, 4, 3, 2)
     expected = torch.cat([loops(search[:, [c]], exemplar[:, [c]]) for c in range(4)], dim=1)
