@@ -17,6 +17,7 @@ LAYERS = (
         "lightning_trackers.crops",
         "lightning_trackers.ops",
         "lightning_trackers.files",
+        "lightning_trackers.state_dicts",
         "lightning_trackers.batches",
     ),
     (
@@ -26,14 +27,16 @@ LAYERS = (
         "lightning_trackers.metrics",
     ),
     ("lightning_trackers.evaluation",),
-    ("lightning_trackers.siamese", "lightning_trackers.training"),  # what several methods share
+    # What several methods share, and what runs their networks elsewhere.
+    ("lightning_trackers.siamese", "lightning_trackers.training", "lightning_trackers.runtime"),
+    ("lightning_trackers.proposal_tracker",),
     ("lightning_trackers.methods",),
     ("datamodules", "callbacks"),
     ("experiments",),
 )
 
 # Declared inheritance of an idea: the newer room may import the older one's public names.
-INHERITS = {("siamrpnpp", "siamrpn"), ("spga", "mdnet"), ("sintpp", "sint")}
+INHERITS = {("gradnet", "siamfc"), ("siamrpnpp", "siamrpn"), ("spga", "mdnet"), ("sintpp", "sint")}
 
 NOT_IN_THE_SCIENCE = ("hydra", "omegaconf", "wandb")
 

@@ -2,6 +2,14 @@
 
 from lightning_trackers.methods.siamfc.module import SiamFCModule
 from lightning_trackers.methods.siamfc.network import SiamFC
-from lightning_trackers.methods.siamfc.tracker import SiamFCSettings, SiamFCTracker
+from lightning_trackers.methods.siamfc.targets import response_labels
+from lightning_trackers.methods.siamfc.tracker import SiamFCSettings, SiamFCState, SiamFCTracker
 
-__all__ = ["SiamFC", "SiamFCModule", "SiamFCSettings", "SiamFCTracker"]
+__all__ = [
+    "SiamFC",
+    "SiamFCModule",
+    "SiamFCSettings",
+    "SiamFCState",
+    "SiamFCTracker",
+    "response_labels",
+]

@@ -4,6 +4,7 @@ Source: Bertinetto et al., Fully-Convolutional Siamese Networks, ECCVW 2016, Sec
 constants of the public PyTorch implementation (siamfc-pytorch).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,12 +75,14 @@ class SiamFCState:
         first_wh: Size in the first frame, ``(2,)``, px.
         exemplar: Exemplar features, ``(1, C, Hz, Wz)``.
         fill: Colour outside the frame, ``(3,)``.
+        response_max: Largest value of the last response map at the chosen scale; NaN before any.
     """
 
     box_xyxy: np.ndarray
     first_wh: np.ndarray
     exemplar: Tensor
     fill: np.ndarray
+    response_max: float = math.nan
 
 
 class SiamFCTracker:
@@ -120,7 +123,10 @@ class SiamFCTracker:
         response = self.network.track(
             to_images(crops, self._like), exemplars.repeat_interleave(len(self._factors), dim=0)
         ).float()  # (B * S, H, W)
-        peaks = self._peaks(response.cpu().view(len(states), -1, *response.shape[1:]))
+        response = response.cpu().view(len(states), -1, *response.shape[1:])  # (B, S, H, W)
+        peaks = self._peaks(response)
+        for state, maps, (scale_index, *_) in zip(states, response, peaks, strict=True):
+            state.response_max = maps[scale_index].max().item()
         return [
             self._update(state, window, frame.shape[:2], *peak)
             for state, window, frame, peak in zip(states, windows, frames, peaks, strict=True)
