@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_trackers.evaluation.tracker import Tracker
+from lightning_trackers.files import atomic_file
 from lightning_trackers.siamese import for_inference
+from lightning_trackers.state_dicts import check_fit, read_tensor_file
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "siamrpn_sl.pt"
 """Weights that come with the package: SiamRPN with shrinkage loss, trained on procedural video."""
@@ -42,7 +44,7 @@ def load_tracker(
     path = SHIPPED if checkpoint is None else Path(checkpoint)
     recipe, weights = read_checkpoint(path)
     network = build(recipe["network"])
-    network.load_state_dict(weights)
+    load_weights(network, weights, f"checkpoint {path}")
     described = {**recipe["tracker"], "settings": _replaced(recipe["tracker"], settings or {})}
     tracker: Tracker[Any] = build(described)(for_inference(network.to(device)))
     return tracker
@@ -55,15 +57,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a checkpoint of this project.
     """
-    if not path.is_file():
-        beside = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".ckpt", ".pt"))
-        raise FileNotFoundError(
-            f"checkpoint {path}: no such file; {path.parent} holds {beside or 'no checkpoint'}"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"checkpoint {path}: not a file of weights: {error}") from error
+    content = read_tensor_file(path, "checkpoint")
     if not isinstance(content, dict) or not {"recipe", "state_dict"} <= content.keys():
         raise ValueError(
             f"checkpoint {path}: expected the keys 'recipe' and 'state_dict', as this project's "
@@ -83,12 +77,30 @@ def save_weights(checkpoint: Path, path: Path) -> None:
     Half precision halves the file; the weights are computed with in float32 again.
     """
     recipe, weights = read_checkpoint(checkpoint)
-    state = {
-        f"network.{name}": value.half() if value.is_floating_point() else value
-        for name, value in weights.items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"recipe": recipe, "state_dict": state}, path)
+    halved = {n: v.half() if v.is_floating_point() else v for n, v in weights.items()}
+    write_checkpoint(path, recipe, halved)
+
+
+def write_checkpoint(path: Path, recipe: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Write a recipe and a network's weights as :func:`read_checkpoint` reads them."""
+    state = {f"network.{name}": value for name, value in weights.items()}
+    with atomic_file(path) as temporary:
+        torch.save({"recipe": dict(recipe), "state_dict": state}, temporary)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """Give a network its weights, every one of them.
+
+    Args:
+        network: The network.
+        weights: Its weights by name.
+        what: Where they come from, for messages.
+
+    Raises:
+        ValueError: If names or shapes differ; the message names the first five of each kind.
+    """
+    check_fit(network.state_dict(), weights, what)
+    network.load_state_dict(weights)
 
 
 def build(node: Any) -> Any:

@@ -91,3 +91,15 @@ def test_recipes_may_name_classes_of_this_package_alone(target):
 def test_recipes_may_not_call_functions():
     with pytest.raises(ValueError, match="not a class"):
         build({"_target_": "lightning_trackers.methods.loading.save_weights"})
+
+
+def test_weights_of_another_architecture_name_what_differs(checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    state = content["state_dict"]
+    state["network.backbone.fc.weight"] = state.pop("network.backbone.layers.0.weight")
+    torch.save(content, checkpoint)
+    with pytest.raises(ValueError, match=r"last\.ckpt: weights of another architecture") as caught:
+        load_tracker(checkpoint)
+    assert "1 missing: backbone.layers.0.weight; 1 unexpected: backbone.fc.weight" in str(
+        caught.value
+    )
