@@ -196,7 +196,7 @@ def test_penalty_is_the_same_for_shrinking_and_growing():
     tracker, _, _ = scripted()
     last = torch.tensor([[40.0, 20.0]])
     halved_doubled_and_kept = torch.tensor([[20.0, 10.0], [80.0, 40.0], [40.0, 20.0]])
-    penalties = tracker._penalty(halved_doubled_and_kept, last)
+    penalties = tracker.penalty(halved_doubled_and_kept, last)
     torch.testing.assert_close(penalties, torch.tensor([exp(-0.16), exp(-0.16), 1.0]))
 
 
