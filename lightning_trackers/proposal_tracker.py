@@ -166,12 +166,12 @@ class ProposalTracker(ABC):
     @torch.inference_mode()
     def score_maps(self, state: ProposalState, frame: np.ndarray) -> ScoreMaps:
         """Return the maps with which the next step would choose; see :class:`ShowsScores`."""
-        _, crops, proposed, _, ranked = self._look([state], [frame])
+        windows, crops, proposed, _, ranked = self._look([state], [frame])
         maps = {
             "score": proposed.scores[0].amax(0).numpy(),
             "penalised score": ranked[0].amax(0).numpy(),
         }
-        return ScoreMaps(crops[0], maps, int(self.network.stride))  # type: ignore[arg-type]
+        return ScoreMaps(crops[0], windows[0], maps, int(self.network.stride))  # type: ignore[arg-type]
 
     def _look(
         self, states: Sequence[ProposalState], frames: Sequence[np.ndarray]

@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from lightning_trackers.crops import Window
+
 State = TypeVar("State", contravariant=True)
 
 
@@ -13,11 +15,13 @@ class ScoreMaps(NamedTuple):
 
     Args:
         search_image: What the tracker looked at, uint8 RGB ``(S, S, 3)``.
+        window: Where that is in the frame.
         maps: Maps by title, float ``(H, W)`` each; a map lies in the middle of the region.
         stride: Px of the region per cell of a map.
     """
 
     search_image: np.ndarray
+    window: Window
     maps: Mapping[str, np.ndarray]
     stride: int
 
