@@ -48,6 +48,22 @@ def fast_precision() -> str:
 OmegaConf.register_new_resolver("fast_precision", fast_precision, replace=True)
 
 
+def strategy(devices: int | str, nodes: int, stages: Sequence[object] | None) -> str:
+    """Return Lightning's name of the way to train on several devices.
+
+    Where a part of the network waits for its epoch, the exchange of gradients has to look which
+    parameters take part in a step.
+    """
+    alone = devices == nodes == 1
+    return "auto" if alone or not stages else "ddp_find_unused_parameters_true"
+
+
+OmegaConf.register_new_resolver("strategy", strategy, replace=True)
+
+# Keys that `experiments.run` takes out of a node before it builds it.
+_TAKEN_OUT = {"pytorch_lightning.Trainer": ("dry_run",)}
+
+
 class ConfigError(ValueError):
     """The configuration names something that does not exist."""
 
@@ -185,9 +201,10 @@ def _check_targets(node: Any, path: str) -> None:
     if isinstance(target, str):
         parameters = _parameters(target, path)
         if parameters is not None:
+            known = [*parameters, *_TAKEN_OUT.get(target, ())]
             for key in node:
-                if not str(key).startswith("_") and key not in parameters:
-                    raise ConfigError(_unknown(str(key), path, parameters))
+                if not str(key).startswith("_") and key not in known:
+                    raise ConfigError(_unknown(str(key), path, known))
     for key, value in node.items():
         _check_targets(value, f"{path}.{key}" if path else str(key))
 

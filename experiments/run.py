@@ -2,6 +2,7 @@
 
 python -m experiments.run +exp=siamrpn_sl
 python -m experiments.run +exp=siamrpn_sl profile=overnight resume=auto
+python -m experiments.run +exp=siamrpnpp profile=paper trainer.dry_run=true
 """
 
 import logging
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
 from experiments.config import ConfigError, check, made, run_checked, user_errors
+from experiments.dry_run import dry_run, trainer_of
 from experiments.report import run_details, write_report
 from lightning_trackers.backbones.imagenet import load_imagenet
 from lightning_trackers.evaluation.static import StaticTracker
@@ -46,6 +48,9 @@ def run(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
     described: Any = OmegaConf.to_container(cfg.module, resolve=True)
     module.recipe = {part: described[part] for part in ("network", "tracker")}
     initialise(module, cfg.initial_weights)
+    if cfg.trainer.dry_run:
+        dry_run(cfg, module, datamodule, output_dir)
+        return []
     references = {}
     if cfg.evaluation.references:
         references = {"box that never moves": StaticTracker(), "untrained": module.tracker()}
@@ -60,8 +65,8 @@ def run(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
         references=references,
     )
     loggers = list(made(cfg.logger).values())
-    trainer: pl.Trainer = made(
-        cfg.trainer,
+    trainer = trainer_of(
+        cfg,
         callbacks=[*made(cfg.callbacks).values(), evaluation],
         logger=loggers,
         default_root_dir=str(output_dir),
@@ -125,13 +130,18 @@ def _git(folder: Path, *arguments: str) -> str:
 def initialise(module: pl.LightningModule, initial_weights: str) -> None:
     """Give the backbone its first weights, as the recipe says: ``random``, ``download`` or a file.
 
+    A module with ``load_initial_weights`` begins from something else than ImageNet and reads it itself.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ConfigError: If the weights are not this backbone's.
     """
     if initial_weights != "random":
         try:
-            load_imagenet(module.network.backbone, initial_weights)  # type: ignore[union-attr, arg-type]
+            if hasattr(module, "load_initial_weights"):
+                module.load_initial_weights(initial_weights)  # type: ignore[operator]
+            else:
+                load_imagenet(module.network.backbone, initial_weights)  # type: ignore[union-attr, arg-type]
         except ValueError as error:
             raise ConfigError(f"initial_weights: {error}") from error
 

@@ -1,7 +1,8 @@
 """Learning-rate schedules and staged learning, both exact under a resume.
 
 Every parameter that ever learns is in the optimizer from step 0, so the optimizer's state has the
-same shape before and after a stage begins.
+same shape before and after a stage begins. Until then its parameters get no gradient, which the
+optimizer passes over, and the logged learning rate is 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ class Stage:
 
 class GeometricSchedule(LambdaLR):
     """Warm-up and decay, both straight lines on a logarithmic axis.
+
+    A group whose ``start_epoch`` has not come has learning rate 0.
 
     Source: pysot ``lr_spaces`` "log" (SiamRPN, SiamRPN++) and SiamFC's exponential decay.
 
@@ -73,7 +76,11 @@ class GeometricSchedule(LambdaLR):
                 return float(warmup_factor ** (1 - position / warmup))
             return float(end_factor ** min(1.0, (position - warmup) / (last - warmup)))
 
-        super().__init__(optimizer, factor)
+        def from_epoch(start: int) -> Callable[[int], float]:
+            return lambda step: factor(step) if step >= start * steps_per_epoch else 0.0
+
+        groups = optimizer.param_groups
+        super().__init__(optimizer, [from_epoch(g.get("start_epoch", 0)) for g in groups])
 
 
 @dataclass(frozen=True)
@@ -124,14 +131,15 @@ class Optimisation:
                 if name.startswith(stage.prefix):
                     parameter.requires_grad_(learns)
             for name, module in network.named_modules():
-                if name.startswith(stage.prefix) and isinstance(module, nn.BatchNorm2d):
+                # A prefix may end in a dot, which a parameter's name has behind its module's.
+                if f"{name}.".startswith(stage.prefix) and isinstance(module, nn.BatchNorm2d):
                     module.train(learns and network.training)
 
 
 def parameter_groups(network: nn.Module, stages: Sequence[Stage]) -> list[dict[str, Any]]:
     """Return one optimizer group for each stage that ever learns and one for the rest.
 
-    Groups carry ``lr_multiplier``; parameters that never learn are in none.
+    Groups carry ``lr_multiplier`` and ``start_epoch``; parameters that never learn are in none.
 
     Raises:
         ValueError: If a stage's prefix matches no parameter, or two prefixes match the same one.
@@ -149,11 +157,17 @@ def parameter_groups(network: nn.Module, stages: Sequence[Stage]) -> list[dict[s
     groups: list[dict[str, Any]] = []
     rest = [p for n, p in network.named_parameters() if n not in owners]
     if rest:
-        groups.append({"params": rest, "lr_multiplier": 1.0})
+        groups.append({"params": rest, "lr_multiplier": 1.0, "start_epoch": 0})
     for stage in stages:
         if stage.start_epoch is not None:
             members = [p for n, p in network.named_parameters() if owners.get(n) is stage]
-            groups.append({"params": members, "lr_multiplier": stage.lr_multiplier})
+            groups.append(
+                {
+                    "params": members,
+                    "lr_multiplier": stage.lr_multiplier,
+                    "start_epoch": stage.start_epoch,
+                }
+            )
     return groups
 
 

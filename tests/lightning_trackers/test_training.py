@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -6,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.config import strategy
 from lightning_trackers.training import GeometricSchedule, Optimisation, Stage, parameter_groups
 
 
@@ -78,6 +81,27 @@ def test_every_parameter_that_ever_learns_is_in_the_optimizer_from_step_0():
     for name, parameter in net.named_parameters():
         assert (id(parameter) in held) == (not name.startswith("third."))
     assert [g["lr_multiplier"] for g in groups] == [1.0, 0.1]
+    assert [g["start_epoch"] for g in groups] == [0, 3]
+
+
+def test_a_stage_s_rate_is_0_until_its_epoch_and_then_its_share_of_the_schedule():
+    settings = Optimisation(
+        partial(torch.optim.SGD, lr=1.0),
+        partial(GeometricSchedule, end_factor=0.01),
+        reference_batch=8,
+        stages=[Stage("first.", start_epoch=3, lr_multiplier=0.1)],
+    )
+    made = settings.configure(network(), trainer(epochs=5, steps=10))
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(10):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert [stage for _, stage in rates[:6]] == [0] * 6  # 3 epochs of 2 steps
+    for rest, stage in rates[6:]:
+        assert stage == pytest.approx(0.1 * rest)
+    assert rates[-1][0] == pytest.approx(0.01)
 
 
 def test_a_stage_learns_from_its_epoch_on_and_not_before():
@@ -88,7 +112,8 @@ def test_a_stage_learns_from_its_epoch_on_and_not_before():
         reference_batch=8,
         stages=[Stage("first.", start_epoch=2), Stage("third.", start_epoch=None)],
     )
-    optimizer = settings.configure(net, trainer())["optimizer"]
+    made = settings.configure(net, trainer(epochs=10, steps=10))
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
 
     def train(epoch):
         net.train()
@@ -100,6 +125,7 @@ def test_a_stage_learns_from_its_epoch_on_and_not_before():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
         return {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
 
     assert train(0) == train(1) == {"second.weight", "second.bias"}
@@ -125,3 +151,67 @@ def test_a_prefix_that_matches_nothing_is_refused():
 def test_two_stages_may_not_share_a_parameter():
     with pytest.raises(ValueError, match="two stages"):
         parameter_groups(network(), [Stage("first.", 1), Stage("first.0.", 2)])
+
+
+@pytest.mark.slow
+def test_processes_agree_after_a_stage_has_begun(tmp_path):
+    # What the configuration asks for with several devices; plain ddp waits for gradients in vain.
+    script = tmp_path / "train.py"
+    script.write_text(_TWO_PROCESSES.replace("STRATEGY", strategy(2, 1, [Stage("a.", 1)])))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    weights = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    start = torch.load(tmp_path / "start0.pt")
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+        assert not torch.equal(value, start[name]), name
+
+
+_TWO_PROCESSES = """
+from functools import partial
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from lightning_trackers.training import GeometricSchedule, Optimisation, Stage
+
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+        sgd = partial(torch.optim.SGD, lr=0.1)
+        self.optimisation = Optimisation(sgd, GeometricSchedule, 4, [Stage("a.", 1)])
+
+    def training_step(self, batch, batch_idx):
+        return self.network["b"](self.network["a"](batch)).square().mean()
+
+    def on_train_epoch_start(self):
+        self.optimisation.begin_epoch(self.network, self.current_epoch)
+
+    def configure_optimizers(self):
+        return self.optimisation.configure(self.network, self.trainer)
+
+
+class Data(pl.LightningDataModule):
+    batch_size = 4
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.arange(32.0).view(16, 2) / 32, batch_size=4)
+
+
+if __name__ == "__main__":
+    module, folder = Module(), Path(__file__).parent
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=2, strategy="STRATEGY", max_epochs=3, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )
+    torch.save(module.network.state_dict(), folder / f"start{trainer.global_rank}.pt")
+    trainer.fit(module, Data())
+    torch.save(module.network.state_dict(), folder / f"rank{trainer.global_rank}.pt")
+"""
