@@ -150,6 +150,16 @@ def _adapt_siamrpn(weights: dict[str, Tensor]) -> None:
     _expect_raw_pixels(weights, "backbone.layers.0", "backbone.layers.0.bias", 1, bgr=True)
 
 
+def _adapt_siamrpnpp(weights: dict[str, Tensor]) -> None:
+    _expect_raw_pixels(weights, "backbone.conv1", "backbone.bn1.running_mean", -1, bgr=True)
+
+
+def _adapt_siamrpnpp_otb(weights: dict[str, Tensor]) -> None:
+    _adapt_siamrpnpp(weights)
+    # The softmax of equal weights is the mean.
+    weights |= {"head.cls_weights": torch.ones(3), "head.box_weights": torch.ones(3)}
+
+
 def _adapt_siamfc(weights: dict[str, Tensor]) -> None:
     _expect_raw_pixels(weights, "backbone.layers.0", "backbone.layers.0.bias", 1, bgr=False)
     ours, theirs = 1e-5, 1e-6  # what batch norm adds to the variance
@@ -175,14 +185,22 @@ _ALEXNET = {
     "groups": 1,
     "widths": [96, 256, 384, 384, 256],
 }
-_RPN_HEAD = {
-    "head.cls_exemplar.": "rpn_head.cls.conv_kernel.",
-    "head.cls_search.": "rpn_head.cls.conv_search.",
-    "head.cls_out.": "rpn_head.cls.head.",
-    "head.box_exemplar.": "rpn_head.loc.conv_kernel.",
-    "head.box_search.": "rpn_head.loc.conv_search.",
-    "head.box_out.": "rpn_head.loc.head.",
-}
+_ANCHORS = {"anchor_ratios": [0.33, 0.5, 1, 2, 3], "anchor_scale": 8}
+
+
+def _head_names(ours: str, theirs: str) -> dict[str, str]:
+    """Return the map of one depth-wise proposal head."""
+    return {
+        f"{ours}.{branch}_{part}.": f"{theirs}.{their_branch}.{their_part}."
+        for branch, their_branch in (("cls", "cls"), ("box", "loc"))
+        for part, their_part in (
+            ("exemplar", "conv_kernel"),
+            ("search", "conv_search"),
+            ("out", "head"),
+        )
+    }
+
+
 # Convolutions and batch norms of our AlexNet, in the order in which the other codes number them.
 _ALEXNET_LAYERS = ((0, 1), (4, 5), (8, 9), (11, 12), (14, 15))
 
@@ -196,6 +214,44 @@ def _alexnet_names(theirs: str) -> dict[str, str]:
     }
 
 
+def _pysot_tracker(
+    search_size: int, scale_penalty: float, window_influence: float, size_lr: float
+) -> dict[str, Any]:
+    return {
+        "_target_": "lightning_trackers.methods.siamrpn.SiamRPNTracker",
+        "_partial_": True,
+        "settings": {
+            "_target_": "lightning_trackers.methods.siamrpn.SiamRPNSettings",
+            "exemplar_size": 127,
+            "search_size": search_size,
+            "context_amount": 0.5,
+            "scale_penalty": scale_penalty,
+            "window_influence": window_influence,
+            "size_lr": size_lr,
+            "min_side": 10.0,
+        },
+    }
+
+
+_SIAMRPNPP = {
+    "_target_": "lightning_trackers.methods.siamrpn.SiamRPN",
+    "backbone": {"_target_": "lightning_trackers.backbones.ResNet50", "outputs": [2, 3, 4]},
+    "head": {
+        "_target_": "lightning_trackers.methods.siamrpnpp.LayerwiseRPN",
+        "_partial_": True,
+        "hidden": 256,
+        "exemplar_cells": 7,
+    },
+    **_ANCHORS,
+}
+_SIAMRPNPP_NAMES = {
+    "backbone.": "backbone.",
+    **{f"head.adjust.{i}.": f"neck.downsample{i + 2}.downsample." for i in range(3)},
+    **_head_names("head.rpns.0", "rpn_head.rpn2"),
+    **_head_names("head.rpns.1", "rpn_head.rpn3"),
+    **_head_names("head.rpns.2", "rpn_head.rpn4"),
+}
+
 SOURCES: Mapping[str, Published] = {
     # siamrpn_alex_dwxcorr
     "pysot_siamrpn": Published(
@@ -207,28 +263,35 @@ SOURCES: Mapping[str, Published] = {
                 "_partial_": True,
                 "hidden": 256,
             },
-            "anchor_ratios": [0.33, 0.5, 1, 2, 3],
-            "anchor_scale": 8,
+            **_ANCHORS,
         },
-        tracker={
-            "_target_": "lightning_trackers.methods.siamrpn.SiamRPNTracker",
-            "_partial_": True,
-            "settings": {
-                "_target_": "lightning_trackers.methods.siamrpn.SiamRPNSettings",
-                "exemplar_size": 127,
-                "search_size": 287,
-                "context_amount": 0.5,
-                "scale_penalty": 0.16,
-                "window_influence": 0.40,
-                "size_lr": 0.30,
-                "min_side": 10.0,
-            },
-        },
+        tracker=_pysot_tracker(287, 0.16, 0.40, 0.30),
         names=(
-            {"backbone.layers.": "backbone.features."} | _RPN_HEAD,  # alexnetlegacy
-            _alexnet_names("layer") | _RPN_HEAD,  # alexnet, what its training writes
+            # alexnetlegacy, and alexnet, which its training writes
+            {"backbone.layers.": "backbone.features."} | _head_names("head", "rpn_head"),
+            _alexnet_names("layer") | _head_names("head", "rpn_head"),
         ),
         adapt=_adapt_siamrpn,
+    ),
+    # siamrpn_r50_l234_dwxcorr
+    "pysot_siamrpnpp": Published(
+        network=_SIAMRPNPP,
+        tracker=_pysot_tracker(255, 0.05, 0.42, 0.38),
+        names=(
+            _SIAMRPNPP_NAMES
+            | {
+                "head.cls_weights": "rpn_head.cls_weight",
+                "head.box_weights": "rpn_head.loc_weight",
+            },
+        ),
+        adapt=_adapt_siamrpnpp,
+    ),
+    # siamrpn_r50_l234_dwxcorr_otb, which takes the plain mean of its three heads
+    "pysot_siamrpnpp_otb": Published(
+        network=_SIAMRPNPP,
+        tracker=_pysot_tracker(255, 0.24, 0.50, 0.25),
+        names=(_SIAMRPNPP_NAMES,),
+        adapt=_adapt_siamrpnpp_otb,
     ),
     "siamfc_pytorch": Published(
         network={

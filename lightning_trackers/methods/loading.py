@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_trackers.evaluation.tracker import Tracker
 from lightning_trackers.files import atomic_file
+from lightning_trackers.runtime.onnx import Exported, OnnxNetwork
 from lightning_trackers.siamese import for_inference
 from lightning_trackers.state_dicts import check_fit, read_tensor_file
 
@@ -27,26 +28,35 @@ def load_tracker(
     checkpoint: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
+    runtime: str = "torch",
 ) -> Tracker[Any]:
     """Build the tracker that a checkpoint describes.
 
     Args:
         checkpoint: A training's checkpoint or a file of :func:`save_weights`; the shipped weights by
-            default.
+            default. With ``runtime="onnx"`` the folder of an export, or one of its two files.
         settings: Tracker constants that replace the checkpoint's.
         device: Where the network runs.
+        runtime: What runs it, ``torch`` or ``onnx`` (onnxruntime).
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is not a checkpoint of this project, its weights do not fit its
-            recipe, or a setting is unknown.
+            recipe, or a setting or runtime is unknown.
+        RuntimeError: If onnxruntime is asked for and missing, or has no such device.
     """
-    path = SHIPPED if checkpoint is None else Path(checkpoint)
-    recipe, weights = read_checkpoint(path)
-    network = build(recipe["network"])
-    load_weights(network, weights, f"checkpoint {path}")
+    if runtime == "onnx":
+        recipe, network = _exported(checkpoint, device)
+    elif runtime == "torch":
+        path = SHIPPED if checkpoint is None else Path(checkpoint)
+        recipe, weights = read_checkpoint(path)
+        network = build(recipe["network"])
+        load_weights(network, weights, f"checkpoint {path}")
+        network = for_inference(network.to(device))
+    else:
+        raise ValueError(f"runtime={runtime}: no such runtime; there are torch and onnx")
     described = {**recipe["tracker"], "settings": _replaced(recipe["tracker"], settings or {})}
-    tracker: Tracker[Any] = build(described)(for_inference(network.to(device)))
+    tracker: Tracker[Any] = build(described)(network)
     return tracker
 
 
@@ -127,6 +137,18 @@ def build(node: Any) -> Any:
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [build(item) for item in node]
     return node
+
+
+def _exported(
+    checkpoint: str | Path | None, device: str | torch.device
+) -> tuple[dict[str, Any], OnnxNetwork]:
+    """Return the recipe of an export, and what runs in its network's place."""
+    if checkpoint is None:
+        raise ValueError("runtime=onnx: name an export, checkpoint=folder of experiments.export")
+    exported = Exported.open(Path(checkpoint), device)
+    with torch.device("meta"):  # only its geometry is asked for
+        described: nn.Module = build(exported.recipe["network"])
+    return exported.recipe, OnnxNetwork(described, exported)
 
 
 def _replaced(tracker: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Attack:
 def test_a_pickle_that_calls_something_is_refused_and_not_executed(tmp_path):
     created, file = tmp_path / "created", tmp_path / "weights.pth"
     torch.save({"state_dict": Attack(created)}, file)
-    with pytest.raises(ValueError, match="not a file of weights: it asks for .*not called"):
+    with pytest.raises(ValueError, match=r"not a file of weights: it asks for .*not called"):
         read_tensor_file(file, "checkpoint")
     file.write_bytes(pickle.dumps(Attack(created)))
     with pytest.raises(ValueError, match="not a file of weights"):

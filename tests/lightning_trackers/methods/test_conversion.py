@@ -201,7 +201,7 @@ def test_constants_of_the_published_tracker_go_with_the_weights(siamrpn_state, t
 def test_missing_and_unexpected_names_are_an_error(siamrpn_state, tmp_path):
     state = copy.copy(siamrpn_state)
     state["rpn_head.mask.weight"] = state.pop("rpn_head.cls.head.3.bias")
-    with pytest.raises(ValueError, match="published.pth") as caught:
+    with pytest.raises(ValueError, match=r"published\.pth") as caught:
         converted("pysot_siamrpn", state, tmp_path)
     assert "1 missing: rpn_head.cls.head.3.bias" in str(caught.value)
     assert "1 unexpected: rpn_head.mask.weight" in str(caught.value)
@@ -222,5 +222,5 @@ def test_a_file_that_is_no_state_dict_is_refused(content, tmp_path):
 
 
 def test_an_unknown_source_names_those_there_are(tmp_path):
-    with pytest.raises(ValueError, match="siamfc: no such source; there are .*siamfc_pytorch"):
+    with pytest.raises(ValueError, match=r"siamfc: no such source; there are .*siamfc_pytorch"):
         convert("siamfc", tmp_path / "a.pth", tmp_path / "b.pt")
