@@ -5,6 +5,7 @@ Source: Li et al., GradNet, ICCV 2019, Section 3.3, Eq. 8-10 and Algorithm 1.
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from lightning_trackers.batches import PairBatch
 from lightning_trackers.evaluation.tracker import Tracker
 from lightning_trackers.methods.gradnet.network import GradNet
-from lightning_trackers.methods.siamfc import response_labels
+from lightning_trackers.methods.loading import load_weights, read_checkpoint
+from lightning_trackers.methods.siamfc import SiamFC, response_labels
 from lightning_trackers.siamese import SiameseModule, for_inference, normalise
 from lightning_trackers.training import Optimisation
 
@@ -65,6 +67,24 @@ class GradNetModule(SiameseModule):
         self.label_radius = label_radius
         if not siamfc_epochs:
             network.backbone.requires_grad_(False)  # before anything counts what learns
+
+    def load_initial_weights(self, path: str | Path) -> None:
+        """Give the embedding the weights of a trained SiamFC.
+
+        Args:
+            path: A training's checkpoint, a file of ``save_weights`` or one that was converted.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a SiamFC of the same embedding.
+        """
+        recipe, weights = read_checkpoint(Path(path))
+        trained = str(recipe["network"]["_target_"])
+        if trained.rpartition(".")[2] != SiamFC.__name__:
+            raise ValueError(f"{path}: expected the weights of a SiamFC, got those of {trained}")
+        prefix = "backbone."
+        embedding = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
+        load_weights(self.network.backbone, embedding, f"SiamFC weights {path}")
 
     def on_train_epoch_start(self) -> None:
         """Freeze the embedding and begin the update branch when the embedding's epochs are over."""

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_trackers.crops import crop, search_window
+from lightning_trackers.crops import Window, crop, search_window
+from lightning_trackers.evaluation.score_maps import ScoreMaps
 from lightning_trackers.evaluation.tracker import Prediction
 from lightning_trackers.methods.gradnet.network import GradNet
 from lightning_trackers.methods.siamfc import (
@@ -69,6 +70,7 @@ class GradNetState(SiamFCState):
 
     Args:
         features: h_2(Z), which the next update corrects, ``(1, C2, H2, W2)``.
+        initial: β, the first frame's template before any correction, ``(1, C, Hz, Wz)``.
         anchor: The part of the template that stays, already weighted, ``(1, C, Hz, Wz)``.
         threshold: A larger score map maximum makes a sample reliable.
         sample: Search crop of the last reliable frame since the last update, uint8 RGB.
@@ -76,6 +78,7 @@ class GradNetState(SiamFCState):
     """
 
     features: Tensor
+    initial: Tensor
     anchor: Tensor
     threshold: float
     sample: np.ndarray | None = None
@@ -117,10 +120,11 @@ class GradNetTracker:
         searches = self._search_features([self._sample(frame, box, fill)])
         features = network.exemplar(images)  # f_2(Z_1)
         if network.u2 is None:
-            template = network.u1(features)
+            initial = template = network.u1(features)
         else:
             adapted = network.adapt(features, searches, self._labels(searches, features))
-            features, template = adapted.features, adapted.template  # h_2(Z_1), β*
+            initial, template = adapted.initial_template, adapted.template  # β, β*
+            features = adapted.features  # h_2(Z_1)
         anchor = (1 - settings.siamfc_share) * settings.initial_share * template
         if settings.siamfc_share:
             anchor = anchor + settings.siamfc_share * network.search(images)
@@ -132,6 +136,7 @@ class GradNetTracker:
             final,
             fill,
             features=features,
+            initial=initial,
             anchor=anchor,
             threshold=settings.reliable_share * peak,
         )
@@ -156,6 +161,23 @@ class GradNetTracker:
             self._update_templates(due)
         return predictions
 
+    @torch.no_grad()
+    def score_maps(self, state: GradNetState, frame: np.ndarray) -> ScoreMaps:
+        """Return S of the first frame's uncorrected template and S* of the one in use (Fig. 10).
+
+        Args:
+            state: A target's state; it stays as it is.
+            frame: Its next frame, uint8 RGB ``(H, W, 3)``.
+        """
+        window = self._window(state.box_xyxy)
+        image = crop(frame, window, state.fill)
+        searches = self._search_features([image])
+        maps = {
+            "initial S": self.network.score_map(searches, state.initial)[0].float().cpu().numpy(),
+            "updated S*": self.network.score_map(searches, state.exemplar)[0].float().cpu().numpy(),
+        }
+        return ScoreMaps(image, window, maps, self.network.stride)
+
     def _update_templates(self, states: Sequence[GradNetState]) -> None:
         """Correct h_2 by each target's reliable sample and make its template anew."""
         searches = self._search_features([s.sample for s in states if s.sample is not None])
@@ -174,11 +196,13 @@ class GradNetTracker:
         return anchor + (1 - settings.siamfc_share) * (1 - settings.initial_share) * template
 
     def _sample(self, frame: np.ndarray, box_xyxy: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        return crop(frame, self._window(box_xyxy), fill)
+
+    def _window(self, box_xyxy: np.ndarray) -> Window:
         settings = self.settings
-        window = search_window(
+        return search_window(
             box_xyxy, settings.search_size, settings.exemplar_size, settings.context_amount
         )
-        return crop(frame, window, fill)
 
     def _search_features(self, samples: Sequence[np.ndarray]) -> Tensor:
         return self.network.search(to_images(samples, self._like))
