@@ -46,6 +46,7 @@ class GeometricSchedule(LambdaLR):
         warmup_factor: First learning rate relative to the peak.
         warmup_epochs: Epochs of the warm-up.
         stairs: Change once an epoch, as the published recipes do, instead of every step.
+        warmup_rises: Rise during the warm-up; otherwise keep its first rate until it ends.
 
     Raises:
         ValueError: If a factor is not positive.
@@ -60,6 +61,7 @@ class GeometricSchedule(LambdaLR):
         warmup_factor: float = 1.0,
         warmup_epochs: float = 0.0,
         stairs: bool = True,
+        warmup_rises: bool = True,
     ) -> None:
         if end_factor <= 0 or warmup_factor <= 0:
             raise ValueError(
@@ -73,7 +75,7 @@ class GeometricSchedule(LambdaLR):
         def factor(step: int) -> float:
             position = step // unit
             if position < warmup:
-                return float(warmup_factor ** (1 - position / warmup))
+                return float(warmup_factor ** (1 - warmup_rises * position / warmup))
             return float(end_factor ** min(1.0, (position - warmup) / (last - warmup)))
 
         def from_epoch(start: int) -> Callable[[int], float]:

@@ -43,6 +43,15 @@ def rates(schedule_options, steps):
     return found
 
 
+def test_a_warm_up_may_keep_its_rate():
+    options = {"end_factor": 0.1, "warmup_factor": 0.2, "warmup_epochs": 5, "warmup_rises": False}
+    found = rates({"total_steps": 40, "steps_per_epoch": 2, **options}, 40)
+    # Five epochs of a fifth, then 15 down to a tenth.
+    assert found[:10] == pytest.approx([2e-3] * 10)
+    assert found[10] == pytest.approx(1e-2)
+    assert found[38] == found[39] == pytest.approx(1e-3)
+
+
 def test_siamfc_s_rate_falls_from_1e_2_to_1e_5_in_stairs():
     found = rates({"total_steps": 150, "steps_per_epoch": 3, "end_factor": 1e-3}, 150)
     assert found[0] == found[2] == pytest.approx(1e-2)
