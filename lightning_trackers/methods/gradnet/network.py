@@ -107,6 +107,9 @@ class GradNet(nn.Module):
         self.f2 = copy.deepcopy(layers[: self.split]) if reading == "released" else None
         self.u1 = copy.deepcopy(layers[self.split :])
         self.u1_after = None if shared_u1 else copy.deepcopy(self.u1)
+        # An unpadded convolution takes its kernel less one; inference copies have other layers.
+        kernels = [m.kernel_size[0] for m in self.u1.modules() if isinstance(m, nn.Conv2d)]
+        self._u1_margin = sum(kernel - 1 for kernel in kernels)
         self.u2 = _u2(first_of_u1.in_channels, reading) if gradient else None
         if reading == "released":
             for part in (self.f2, self.u1, self.u1_after):
@@ -163,9 +166,8 @@ class GradNet(nn.Module):
 
     def map_cells(self, features: Tensor, searches: Tensor) -> int:
         """Return the side of the score maps that f_2(Z) and f_x(X) lead to."""
-        kernels = [m.kernel_size[0] for m in self.u1.modules() if isinstance(m, nn.Conv2d)]
-        template = features.shape[-1] - sum(k - 1 for k in kernels)  # U1 is not padded
-        return searches.shape[-1] - template + 1
+        template = features.shape[-1] - self._u1_margin
+        return int(searches.shape[-1] - template + 1)
 
     def track(self, images: Tensor, templates: Tensor) -> Tensor:
         """Return the score maps of search images to templates, ``(B, H', W')``."""

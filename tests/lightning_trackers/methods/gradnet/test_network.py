@@ -276,6 +276,8 @@ def test_the_inference_copy_adapts_to_the_same_template():
     with torch.no_grad():
         expected = network.adapt(network.exemplar(exemplars), searches, labels)
         prepared = for_inference(network)
+        assert not isinstance(prepared.u1[0], nn.Conv2d)
+        assert prepared.map_cells(prepared.exemplar(exemplars), searches) == 17
         found = prepared.adapt(prepared.exemplar(exemplars), searches, labels)
     torch.testing.assert_close(found.template, expected.template, atol=1e-5, rtol=1e-4)
 

@@ -1,0 +1,114 @@
+"""What distinguishes GradNet's variants, readings and profiles."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+
+from experiments.config import CONF, ConfigError, check, made
+from lightning_trackers.training import parameter_groups
+
+VARIANTS = [
+    "gradnet",
+    "gradnet_no_generalization",
+    "gradnet_no_generalization_no_gradient",
+    "gradnet_no_update",
+    "gradnet_unshared_u1",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides):
+    cfg = compose("run", overrides=list(overrides), return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = "out"
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    check(cfg)
+    return cfg
+
+
+def flat(node, prefix=""):
+    if isinstance(node, dict):
+        return {
+            k: v for key, part in node.items() for k, v in flat(part, f"{prefix}{key}.").items()
+        }
+    return {prefix.rstrip("."): node}
+
+
+@pytest.mark.parametrize(
+    ("exp", "differences"),
+    [
+        ("gradnet_no_generalization", {"videos": 1}),
+        (
+            "gradnet_no_generalization_no_gradient",
+            {"videos": 1, "network.gradient": False, "tracker.settings.update_interval": 0},
+        ),
+        ("gradnet_no_update", {"tracker.settings.update_interval": 0}),
+        ("gradnet_unshared_u1", {"network.shared_u1": False}),
+    ],
+)
+def test_a_variant_switches_what_the_ablation_says_and_nothing_else(exp, differences):
+    whole, variant = (
+        flat(OmegaConf.to_container(composed(f"+exp={name}").module, resolve=True))
+        for name in ("gradnet", exp)
+    )
+    assert {k: v for k, v in variant.items() if whole[k] != v} == differences
+
+
+@pytest.mark.parametrize("exp", VARIANTS)
+def test_the_paper_s_recipe_never_gives_the_embedding_to_the_optimizer(exp):
+    module = made(composed(f"+exp={exp}", "profile=paper", "initial_weights=random",
+                           "paths.train_root=x").module)  # fmt: skip
+    network = module.network
+    groups = parameter_groups(network, module.optimisation.stages)
+    given = {id(p) for group in groups for p in group["params"]}
+    for name, parameter in network.named_parameters():
+        assert (id(parameter) in given) == parameter.requires_grad, name
+        assert parameter.requires_grad != name.startswith("backbone."), name
+
+
+@pytest.mark.parametrize("exp", VARIANTS)
+def test_the_laptop_s_recipe_gives_every_parameter_to_the_optimizer(exp):
+    module = made(composed(f"+exp={exp}").module)
+    groups = parameter_groups(module.network, module.optimisation.stages)
+    given = [id(p) for group in groups for p in group["params"]]
+    assert sorted(given) == sorted(id(p) for p in module.network.parameters())
+    assert module.siamfc_epochs > 0
+
+
+def test_the_readings_differ_as_documented():
+    paper = composed("+exp=gradnet", "profile=paper", "data=procedural", "initial_weights=random")
+    released = composed(
+        "+exp=gradnet", "profile=paper", "data=procedural", "initial_weights=random",
+        "reading=released",
+    )  # fmt: skip
+    assert (paper.module.videos, released.module.videos) == (4, 8)
+    assert (paper.datamodule.batch_size, released.datamodule.batch_size) == (4, 8)
+    assert (paper.geometry.search_size, released.geometry.search_size) == (255, 239)
+    assert made(released.module).network.f2 is not None
+    assert made(paper.module).network.f2 is None
+    assert paper.optimizer.lr == 0.01
+    assert paper.trainer.max_epochs == 50
+
+
+def test_the_paper_s_recipe_asks_for_a_siamfc():
+    with pytest.raises(ConfigError, match=r"paths\.siamfc_weights"):
+        composed("+exp=gradnet", "profile=paper", "data=procedural")
+
+
+@pytest.mark.parametrize(
+    ("exp", "callback"),
+    [("gradnet/table1", "template_descent"), ("gradnet/figures", "score_maps")],
+)
+def test_the_experiments_make_their_callbacks(exp, callback):
+    cfg = composed(f"+exp={exp}")
+    assert cfg.exp_name == exp
+    assert made(cfg.callbacks)[callback] is not None
+    assert made(cfg.module) is not None
