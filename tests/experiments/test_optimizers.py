@@ -1,0 +1,41 @@
+"""What learns in any epoch is what the optimizer holds from the start, in every exp and profile."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+
+from experiments.config import CONF, made
+from tests.experiments.test_config import EXPS, PROFILES, composed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("exp", EXPS)
+def test_every_trainable_parameter_is_in_the_optimizer_once(exp, profile, monkeypatch):
+    cfg = composed(f"+exp={exp}", f"profile={profile}", "initial_weights=random")
+    for name in ("kaiming_normal_", "kaiming_uniform_"):  # takes a second for a ResNet-50
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+    module = made(cfg.module)
+    trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(batch_size=8), world_size=1, accumulate_grad_batches=1,
+        max_epochs=cfg.trainer.max_epochs, estimated_stepping_batches=2 * cfg.trainer.max_epochs,
+    )  # fmt: skip
+    module._trainer = trainer
+    optimizer = module.configure_optimizers()["optimizer"]
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    module.train()
+    learning = set()
+    for trainer.current_epoch in range(trainer.max_epochs):
+        module.on_train_epoch_start()
+        learning |= {name for name, p in module.named_parameters() if p.requires_grad}
+    in_optimizer = {name for name, p in module.named_parameters() if id(p) in set(held)}
+    assert learning
+    assert learning == in_optimizer
+    assert len(held) == len(set(held)) == len(in_optimizer)
