@@ -32,7 +32,8 @@ def test_every_trainable_parameter_is_in_the_optimizer_once(exp, profile, monkey
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     module.train()
     learning = set()
-    for trainer.current_epoch in range(trainer.max_epochs):
+    for epoch in range(trainer.max_epochs):
+        trainer.current_epoch = epoch
         module.on_train_epoch_start()
         learning |= {name for name, p in module.named_parameters() if p.requires_grad}
     in_optimizer = {name for name, p in module.named_parameters() if id(p) in set(held)}
