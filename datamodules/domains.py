@@ -352,13 +352,14 @@ class DomainDataModule(pl.LightningDataModule):
             (:class:`SceneBatch`).
         transforms: Albumentations transforms of each crop.
         batches_per_epoch: Batches per epoch over all devices; one cycle over the domains by default.
+        batch_size: Domains of a batch, for which learning rates are given: 1, each has its own branch.
         num_workers: Processes that draw batches, per device.
         seed: Seed of all draws.
         multiprocessing_context: How workers are started; the system's way by default.
-    """
 
-    batch_size = 1
-    """Domains a step; learning rates are given for one."""
+    Raises:
+        ValueError: If a batch is to show several domains.
+    """
 
     def __init__(
         self,
@@ -367,11 +368,18 @@ class DomainDataModule(pl.LightningDataModule):
         crops: bool = True,
         transforms: Sequence[alb.BasicTransform] = (),
         batches_per_epoch: int | None = None,
+        batch_size: int = 1,
         num_workers: int = 0,
         seed: int = 0,
         multiprocessing_context: str | None = None,
     ) -> None:
         super().__init__()
+        if batch_size != 1:
+            raise ValueError(
+                f"domains: expected batch_size 1, got {batch_size}; trainer.accumulate_grad_batches "
+                "joins the gradients of several domains"
+            )
+        self.batch_size = batch_size
         self.batches = DomainDataset(sources, sampling or DomainSampling(), crops, transforms, seed)
         self.batches_per_epoch = batches_per_epoch or self.batches.domains
         self.num_workers = num_workers

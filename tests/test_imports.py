@@ -27,6 +27,7 @@ LAYERS = (
         "lightning_trackers.metrics",
     ),
     ("lightning_trackers.evaluation",),
+    ("lightning_trackers.online",),
     # What several methods share, and what runs their networks elsewhere.
     ("lightning_trackers.siamese", "lightning_trackers.training", "lightning_trackers.runtime"),
     ("lightning_trackers.proposal_tracker",),

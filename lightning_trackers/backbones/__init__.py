@@ -7,5 +7,6 @@ from lightning_trackers.backbones.alexnet import AlexNet
 from lightning_trackers.backbones.resnet50 import DilatedResNet, ResNet50, TinyResNet
 from lightning_trackers.backbones.tiny import Tiny
 from lightning_trackers.backbones.vgg16 import VGG16
+from lightning_trackers.backbones.vgg_m import VGGM
 
-__all__ = ["VGG16", "AlexNet", "DilatedResNet", "ResNet50", "Tiny", "TinyResNet"]
+__all__ = ["VGG16", "VGGM", "AlexNet", "DilatedResNet", "ResNet50", "Tiny", "TinyResNet"]

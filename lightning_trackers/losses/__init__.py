@@ -7,6 +7,7 @@ from lightning_trackers.losses.classification import (
 )
 from lightning_trackers.losses.contrastive import ContrastiveLoss
 from lightning_trackers.losses.focal import DetectionFocalLoss
+from lightning_trackers.losses.gradient_sensitive import GradientSensitiveLoss, gradient_density
 from lightning_trackers.losses.iou import iou_loss
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "ContrastiveLoss",
     "DetectionFocalLoss",
     "FocalLoss",
+    "GradientSensitiveLoss",
     "ShrinkageLoss",
+    "gradient_density",
     "iou_loss",
 ]

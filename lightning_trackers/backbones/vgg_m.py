@@ -1,0 +1,162 @@
+"""The first three convolutions of VGG-M, without padding: the features of MDNet.
+
+Source: Chatfield et al., Return of the Devil in the Details, BMVC 2014 (VGG-M); Nam & Han, MDNet, CVPR
+2016, Section 3.1 (107 px, three convolutions); py-MDNet ``modules/model.py`` (order of the layers).
+"""
+
+import math
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+PIXEL_OFFSET = 128.0  # what MDNet subtracts from pixels, of every channel
+
+_CAFFE = re.compile(r"conv(\d)\.(weight|bias)")
+_PY_MDNET = re.compile(r"conv(\d)\.0\.(weight|bias)")
+
+
+class LocalResponseNorm(nn.Module):
+    """Divide each value by a power of its neighbours' mean square over channels.
+
+    The same as ``torch.nn.LocalResponseNorm``, which computes through a padded 3-D average pool, in a
+    fraction of its time.
+
+    Source: Krizhevsky et al., ImageNet Classification, NIPS 2012, Section 3.3.
+
+    Args:
+        size: Channels that are averaged: ``size // 2`` before the value's own, the rest from it on.
+        alpha: Weight of the mean square.
+        beta: Power.
+        k: What is added to it.
+    """
+
+    def __init__(
+        self, size: int = 2, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return normalised features, ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        squares = features.square()
+        total = squares.clone()
+        for shift in range(1, self.size // 2 + 1):
+            total[:, shift:] += squares[:, :-shift]
+        for shift in range(1, (self.size - 1) // 2 + 1):
+            total[:, :-shift] += squares[:, shift:]
+        divisor = total.mul_(self.alpha / self.size).add_(self.k)
+        if self.beta == 0.75:  # two square roots instead of a logarithm and an exponential
+            root = divisor.rsqrt()
+            return features * root * root.sqrt()
+        return features * divisor.pow(-self.beta)
+
+
+class VGGM(nn.Module):
+    """Three unpadded convolutions, each with ReLU; local response norm and pool after the first two.
+
+    107 px become 3 × 3 cells. Parameters have py-MDNet's names, ``conv1.0.weight``. Images are RGB
+    less 128.
+
+    Args:
+        widths: Channels of the three convolutions.
+        norm_size: Channels of a local response norm: py-MDNet has 2, VGG-M itself 5.
+    """
+
+    stride = 16
+
+    def __init__(self, widths: tuple[int, int, int] = (96, 256, 512), norm_size: int = 2) -> None:
+        super().__init__()
+        w1, w2, w3 = widths
+        self.out_channels = w3
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(3, w1, 7, 2),  # 107 -> 51
+            nn.ReLU(inplace=True),
+            LocalResponseNorm(norm_size),
+            nn.MaxPool2d(3, 2),  # 25
+        )
+        self.conv2 = nn.Sequential(
+            nn.Conv2d(w1, w2, 5, 2),  # 11
+            nn.ReLU(inplace=True),
+            LocalResponseNorm(norm_size),
+            nn.MaxPool2d(3, 2),  # 5
+        )
+        self.conv3 = nn.Sequential(nn.Conv2d(w2, w3, 3), nn.ReLU(inplace=True))  # 3
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None  # these convolutions have biases
+                nn.init.zeros_(module.bias)
+        with torch.no_grad():  # pixels reach to ± 128, features should begin near 1
+            self.conv1[0].get_parameter("weight").div_(PIXEL_OFFSET / 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features, ``(B, 3, H, W)`` to ``(B, C, H', W')``."""
+        features: Tensor = self.conv3(self.conv2(self.conv1(images)))
+        return features
+
+    def from_imagenet(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return published weights as this network's; layers above conv3 fall away.
+
+        Args:
+            state: py-MDNet's names (``conv1.0.weight``, RGB) or Caffe's (``conv1.weight``, BGR: the
+                first convolution's channels are turned round).
+        """
+        found = {}
+        for name, value in state.items():
+            own, caffe = _PY_MDNET.fullmatch(name), _CAFFE.fullmatch(name)
+            match = own or caffe
+            if match is None or int(match[1]) > 3:
+                continue
+            first = caffe is not None and name == "conv1.weight"
+            found[f"conv{match[1]}.0.{match[2]}"] = value.flip(1) if first else value
+        return found
+
+
+def read_matconvnet(path: Path) -> dict[str, Tensor]:
+    """Read the convolutions of MatConvNet's ``imagenet-vgg-m.mat`` under Caffe's layout, RGB.
+
+    Returns:
+        Tensors by py-MDNet's names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no convolutions.
+    """
+    from scipy.io import loadmat  # type: ignore[import-untyped]
+
+    if not path.is_file():
+        raise FileNotFoundError(f"VGG-M weights {path}: no such file")
+    layers = loadmat(path, simplify_cells=True, variable_names=["layers"]).get("layers", ())
+    weights = [layer["weights"] for layer in layers if len(layer.get("weights", ())) == 2]
+    found = {}
+    for number, (kernel, bias) in enumerate(weights[:3], start=1):
+        tensor = (
+            torch.from_numpy(kernel).float().permute(3, 2, 0, 1)
+        )  # (H, W, I, O) -> (O, I, H, W)
+        found[f"conv{number}.0.weight"] = tensor.contiguous()
+        found[f"conv{number}.0.bias"] = torch.from_numpy(bias).float().flatten()
+    if len(found) < 6:
+        raise ValueError(
+            f"VGG-M weights {path}: expected 'layers' with three convolutions, as MatConvNet's "
+            f"imagenet-vgg-m.mat has, got {len(weights)}"
+        )
+    return found
+
+
+def feature_cells(size: int) -> int:
+    """Return the side of the feature map of a crop of ``size`` px.
+
+    Raises:
+        ValueError: If nothing is left of the crop.
+    """
+    cells = size
+    for kernel, stride in ((7, 2), (3, 2), (5, 2), (3, 2), (3, 1)):
+        cells = math.floor((cells - kernel) / stride) + 1
+    if cells < 1:
+        raise ValueError(f"VGG-M: expected crops of at least 75 px, got {size}")
+    return cells
