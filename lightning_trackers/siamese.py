@@ -3,6 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -86,26 +87,32 @@ def for_inference(network: Module) -> Module:
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for parent in list(network.modules()):
-        if isinstance(parent, nn.Sequential):
-            _fold_batch_norms(parent)
-            _save_multiplications(parent)
+        _fold_batch_norms(parent)
+        _save_multiplications(parent)
     # torch's stubs know the argument for tensors alone.
     prepared: Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return prepared
 
 
-def _fold_batch_norms(layers: nn.Sequential) -> None:
-    for i in range(len(layers) - 1):
-        conv, norm = layers[i], layers[i + 1]
+def _fold_batch_norms(parent: nn.Module) -> None:
+    """Fold each norm into the convolution before it: by order in a Sequential, else ``bn1`` in ``conv1``."""
+    names = list(parent._modules)
+    pairs = (
+        list(pairwise(names))
+        if isinstance(parent, nn.Sequential)
+        else [(name, name.replace("conv", "bn")) for name in names if name.startswith("conv")]
+    )
+    for first, second in pairs:
+        conv, norm = parent._modules[first], parent._modules.get(second)
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            layers[i] = fuse_conv_bn_eval(conv, norm)
-            layers[i + 1] = nn.Identity()
+            parent._modules[first] = fuse_conv_bn_eval(conv, norm)
+            parent._modules[second] = nn.Identity()
 
 
-def _save_multiplications(layers: nn.Sequential) -> None:
-    for i, layer in enumerate(layers):
-        if isinstance(layer, nn.Conv2d) and _gains_by_winograd(layer):
-            layers[i] = WinogradConv2d(layer)
+def _save_multiplications(parent: nn.Module) -> None:
+    for name, child in parent._modules.items():
+        if isinstance(child, nn.Conv2d) and _gains_by_winograd(child):
+            parent._modules[name] = WinogradConv2d(child)
 
 
 def _gains_by_winograd(conv: nn.Conv2d) -> bool:

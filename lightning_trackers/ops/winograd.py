@@ -13,7 +13,7 @@ _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 
 
 class WinogradConv2d(nn.Module):
-    """Computes what an unpadded convolution of stride 1 computes, tile by tile.
+    """Computes what a convolution of stride 1 computes, tile by tile.
 
     A tile of ``m`` × ``m`` outputs needs ``n`` × ``n`` inputs, ``n = m + r - 1`` for an ``r`` × ``r``
     kernel. Tiles and kernels are transformed so that their correlation becomes ``n * n`` products
@@ -21,7 +21,9 @@ class WinogradConv2d(nn.Module):
     products of all tiles are ``n * n`` matrix products over the channels.
 
     Worth it where both channel counts are large, as the transforms grow with their sum and the
-    products with their product. Not trainable: the kernels are kept transformed.
+    products with their product. A convolution of dilation ``d`` is an undilated one of each of the
+    ``d`` × ``d`` images that take every ``d``-th pixel; their tiles go through the products together.
+    Not trainable: the kernels are kept transformed.
 
     Args:
         conv: Convolution to replace; it stays as it is.
@@ -40,11 +42,13 @@ class WinogradConv2d(nn.Module):
         super().__init__()
         if not is_plain(conv):
             raise ValueError(
-                "WinogradConv2d: expected a square kernel, stride 1, no padding, no dilation and one "
-                f"group, got {conv}"
+                "WinogradConv2d: expected a square kernel, stride 1, the same padding and dilation on "
+                f"both axes and one group, got {conv}"
             )
         self.tile = tile
         self.kernel_size = conv.kernel_size[0]
+        self.dilation = conv.dilation[0]
+        self.padding = int(conv.padding[0])
         inputs, kernel, outputs = transforms(tile, self.kernel_size)
         weight = torch.einsum("ak,bl,oikl->abio", kernel, kernel, conv.weight.detach().double())
         like = conv.weight
@@ -61,28 +65,36 @@ class WinogradConv2d(nn.Module):
 
     def _convolve(self, image: Tensor) -> Tensor:
         _, c, h, w = image.shape
-        m, n = self.tile, self.tile + self.kernel_size - 1
-        height, width = h - self.kernel_size + 1, w - self.kernel_size + 1
-        rows, columns = -(-height // m), -(-width // m)
-        missing = (0, columns * m - width, 0, rows * m - height)  # the last tiles may be partial
-        padded = functional.pad(image, missing)[0].permute(1, 2, 0)  # (H', W', C)
-        tiles = padded.unfold(0, n, m).unfold(1, n, m)  # (R, Q, C, n, n), overlapping
-        tiles = tiles.permute(3, 4, 0, 1, 2).reshape(n * n, -1)  # (n * n, R * Q * C)
+        m, n, d = self.tile, self.tile + self.kernel_size - 1, self.dilation
+        around = 2 * self.padding - d * (self.kernel_size - 1)
+        height, width = h + around, w + around
+        rows, columns = -(-height // (d * m)), -(-width // (d * m))  # of each of the d * d images
+        # The last tiles may be partial.
+        bottom = d * (rows * m + self.kernel_size - 1) - h - self.padding
+        right = d * (columns * m + self.kernel_size - 1) - w - self.padding
+        padded = functional.pad(image, (self.padding, right, self.padding, bottom))
+        pixels = padded[0].permute(1, 2, 0)  # (H', W', C)
+        pixels = pixels.unflatten(1, (-1, d)).unflatten(0, (-1, d))  # (H'', d, W'', d, C)
+        tiles = pixels.unfold(0, n, m).unfold(2, n, m)  # (R, d, Q, d, C, n, n), overlapping
+        tiles = tiles.permute(5, 6, 0, 1, 2, 3, 4).reshape(n * n, -1)  # (n * n, R * d * Q * d * C)
         products = torch.bmm((self.to_tile @ tiles).view(n * n, -1, c), self.kernels)
-        found = self.from_tile @ products.view(n * n, -1)  # (m * m, R * Q * O)
-        found = found.view(m, m, rows, columns, -1).permute(2, 0, 3, 1, 4)  # (R, m, Q, m, O)
-        found = found.reshape(rows * m, columns * m, -1)[:height, :width]  # (H, W, O)
+        found = self.from_tile @ products.view(n * n, -1)  # (m * m, R * d * Q * d * O)
+        found = found.view(m, m, rows, d, columns, d, -1).permute(2, 0, 3, 4, 1, 5, 6)
+        found = found.reshape(rows * m * d, columns * m * d, -1)[:height, :width]  # (H, W, O)
         if self.bias is not None:
             found = found + self.bias
         return found.permute(2, 0, 1)[None]
 
 
 def is_plain(conv: nn.Conv2d) -> bool:
-    """Return whether a convolution is square, of stride 1, unpadded, undilated and ungrouped."""
+    """Return whether a convolution is square, of stride 1 and ungrouped, padded with zeros if at all."""
     return (
         conv.kernel_size[0] == conv.kernel_size[1]
-        and conv.stride == conv.dilation == (1, 1)
-        and conv.padding == (0, 0)
+        and conv.stride == (1, 1)
+        and not isinstance(conv.padding, str)
+        and conv.padding[0] == conv.padding[1]
+        and conv.dilation[0] == conv.dilation[1]
+        and conv.padding_mode == "zeros"
         and conv.groups == 1
     )
 

@@ -40,6 +40,28 @@ def test_inference_copy_computes_the_same_and_leaves_the_original_alone():
         torch.testing.assert_close(prepared(images), net.eval()(images), atol=1e-5, rtol=1e-5)
 
 
+class Named(nn.Module):
+    """A convolution and a norm named after each other, as in residual networks."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 2, 1)
+        self.bn1 = nn.BatchNorm2d(4)
+
+    def forward(self, images):
+        return self.conv2(self.bn1(self.conv1(images)).relu())
+
+
+def test_norms_named_after_convolutions_are_folded():
+    net = Named()
+    images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        net(images * 3 + 1)
+        prepared = for_inference(net)
+        assert isinstance(prepared.bn1, nn.Identity)
+        torch.testing.assert_close(prepared(images), net.eval()(images), atol=1e-5, rtol=1e-5)
+
+
 def test_wide_convolutions_are_computed_with_fewer_multiplications():
     net = nn.Sequential(nn.Conv2d(3, 256, 3), nn.BatchNorm2d(256), nn.ReLU(), nn.Conv2d(256, 8, 3))
     images = torch.randn(2, 3, 15, 12, generator=torch.Generator().manual_seed(0))

@@ -41,6 +41,18 @@ def test_equals_the_convolution(size_hw, kernel_size, bias):
         torch.testing.assert_close(WinogradConv2d(conv)(images), conv(images))
 
 
+# ResNet's: 31 cells, padding as wide as the dilation; and uneven sizes with other padding.
+@pytest.mark.parametrize(
+    ("dilation", "padding", "size_hw"),
+    [(1, 1, (31, 31)), (2, 2, (31, 31)), (4, 4, (31, 31)), (2, 0, (9, 14)), (3, 1, (13, 8))],
+)
+def test_equals_the_padded_and_dilated_convolution(dilation, padding, size_hw):
+    conv = nn.Conv2d(3, 5, 3, padding=padding, dilation=dilation).double()
+    images = draw(2, 3, *size_hw)
+    with torch.no_grad():
+        torch.testing.assert_close(WinogradConv2d(conv)(images), conv(images))
+
+
 @pytest.mark.parametrize("kernel_size", [3, 5])
 def test_float32_is_as_exact_as_the_convolution(kernel_size):
     conv = nn.Conv2d(64, 32, kernel_size).double()
@@ -64,7 +76,14 @@ def test_memory_is_channels_last_and_weights_are_not_trainable():
 
 @pytest.mark.parametrize(
     "options",
-    [{"stride": 2}, {"padding": 1}, {"dilation": 2}, {"groups": 2}, {"padding": "same"}],
+    [
+        {"stride": 2},
+        {"padding": (0, 1)},
+        {"dilation": (1, 2)},
+        {"groups": 2},
+        {"padding": "same"},
+        {"padding": 1, "padding_mode": "reflect"},
+    ],
 )
 def test_other_convolutions_are_refused(options):
     with pytest.raises(ValueError, match="expected a square kernel"):
