@@ -1,10 +1,11 @@
 """First weights of a backbone: those of a network that learnt to classify ImageNet."""
 
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from lightning_trackers.state_dicts import check_fit, read_tensor_file
 
 DOWNLOAD = "download"
 
@@ -26,27 +27,13 @@ def load_imagenet(backbone: nn.Module, source: str | Path) -> None:
         ValueError: If the file is not one of tensors, names or shapes differ, or nobody hosts weights
             for this backbone.
     """
-    name = type(backbone).__name__
     state = _downloaded(backbone) if source == DOWNLOAD else _read(Path(source))
     if hasattr(backbone, "from_imagenet"):
         state = backbone.from_imagenet(state)  # type: ignore[operator]
     own = backbone.state_dict()
     # Files of before torch 0.4.1 lack these counters, which nothing reads.
     state = {n: v for n, v in own.items() if n.endswith("num_batches_tracked")} | state
-    differences = [
-        *(f"{n} is missing" for n in own if n not in state),
-        *(f"{n} has no counterpart" for n in state if n not in own),
-        *(
-            f"{n} is {tuple(state[n].shape)} instead of {tuple(v.shape)}"
-            for n, v in own.items()
-            if n in state and state[n].shape != v.shape
-        ),
-    ]
-    if differences:
-        raise ValueError(
-            f"ImageNet weights {source}: not those of {name}, {len(differences)} of its names or "
-            f"shapes differ: {'; '.join(differences[:5])}"
-        )
+    check_fit(own, state, f"ImageNet weights {source} for {type(backbone).__name__}")
     backbone.load_state_dict(state)
 
 
@@ -63,15 +50,10 @@ def _downloaded(backbone: nn.Module) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"ImageNet weights {path}: no such file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"ImageNet weights {path}: not a file of tensors: {error}") from error
+    state = read_tensor_file(path, "ImageNet weights")
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(
-            f"ImageNet weights {path}: expected names and tensors, as torch.save(model.state_dict()) "
-            "writes them"
+            f"ImageNet weights {path}: expected names and tensors, as "
+            "torch.save(model.state_dict()) writes them"
         )
     return state

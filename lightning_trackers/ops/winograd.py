@@ -73,8 +73,8 @@ class WinogradConv2d(nn.Module):
         bottom = d * (rows * m + self.kernel_size - 1) - h - self.padding
         right = d * (columns * m + self.kernel_size - 1) - w - self.padding
         padded = functional.pad(image, (self.padding, right, self.padding, bottom))
-        pixels = padded[0].permute(1, 2, 0)  # (H', W', C)
-        pixels = pixels.unflatten(1, (-1, d)).unflatten(0, (-1, d))  # (H'', d, W'', d, C)
+        shape = (padded.shape[2] // d, d, padded.shape[3] // d, d, c)
+        pixels = padded[0].permute(1, 2, 0).reshape(shape)  # every d-th pixel: (H', d, W', d, C)
         tiles = pixels.unfold(0, n, m).unfold(2, n, m)  # (R, d, Q, d, C, n, n), overlapping
         tiles = tiles.permute(5, 6, 0, 1, 2, 3, 4).reshape(n * n, -1)  # (n * n, R * d * Q * d * C)
         products = torch.bmm((self.to_tile @ tiles).view(n * n, -1, c), self.kernels)
