@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.benchmark_evaluation import BenchmarkScores, evaluate_benchmarks
-from experiments.config import check, made, run_checked, user_errors
+from experiments.config import ConfigError, check, made, run_checked, user_errors
 from experiments.ranks import on_ranks, rank_device
 from experiments.report import run_details, write_report
 from experiments.run import begin
@@ -63,7 +63,11 @@ def evaluate_rank(
     meta["checkpoint"] = checkpoint
     settings: Any = OmegaConf.to_container(cfg.settings, resolve=True)
     benchmarks = list(made(cfg.benchmarks).values())
-    tracker = load_tracker(checkpoint, settings, rank_device(cfg.device, local_rank))
+    device = rank_device(cfg.device, local_rank)
+    try:
+        tracker = load_tracker(cfg.checkpoint, settings, device, cfg.runtime)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(str(error)) from error
     trackers = {cfg.exp_name: tracker}
     if cfg.evaluation.references:
         trackers["box that never moves"] = StaticTracker()
@@ -91,8 +95,10 @@ def evaluate_rank(
 
 
 def fingerprint(checkpoint: Path, settings: dict[str, object]) -> str:
-    """Return a digest of a file of weights and of the settings that replace its own."""
-    digest = hashlib.sha256(checkpoint.read_bytes())
+    """Return a digest of the weights (a file, or an export's folder) and of the settings given."""
+    digest = hashlib.sha256()
+    for file in sorted(checkpoint.glob("*.onnx")) if checkpoint.is_dir() else [checkpoint]:
+        digest.update(file.read_bytes())
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 

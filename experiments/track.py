@@ -32,7 +32,7 @@ from lightning_trackers.evaluation.tracker import (
     Tracker,
     checked_start_box,
 )
-from lightning_trackers.methods.loading import SHIPPED, load_tracker, read_checkpoint
+from lightning_trackers.methods.loading import SHIPPED, load_tracker, read_recipe
 
 log = logging.getLogger(__name__)
 
@@ -249,11 +249,11 @@ def run(config: DictConfig) -> int:
     box = config.box
     box_xyxy = parsed_box(list(box) if isinstance(box, ListConfig) else box)
     stream = open_frames(config.video)
-    checkpoint = SHIPPED if config.checkpoint is None else Path(config.checkpoint)
+    checkpoint = None if config.checkpoint is None else Path(config.checkpoint)
     if HydraConfig.get().runtime.choices.get("exp") is not None:
-        check_method(checkpoint, config)
+        check_method(checkpoint or SHIPPED, config)
     settings: Any = OmegaConf.to_container(config.settings, resolve=True)
-    tracker = load_tracker(checkpoint, settings, chosen_device(config.device))
+    tracker = load_tracker(checkpoint, settings, chosen_device(config.device), config.runtime)
     return track(
         tracker, stream, box_xyxy, config.out, max_frames=config.max_frames, show=config.show
     )
@@ -267,7 +267,7 @@ def check_method(checkpoint: Path, config: DictConfig) -> None:
     Raises:
         ValueError: If it is of another one.
     """
-    found = read_checkpoint(checkpoint)[0]["tracker"]["_target_"]
+    found = read_recipe(checkpoint, config.runtime)["tracker"]["_target_"]
     expected = config.module.tracker._target_
     if found != expected:
         raise ValueError(

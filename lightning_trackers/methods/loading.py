@@ -60,6 +60,16 @@ def load_tracker(
     return tracker
 
 
+def read_recipe(checkpoint: Path, runtime: str = "torch") -> dict[str, Any]:
+    """Return the recipe of a checkpoint, or of an export with ``runtime="onnx"``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a checkpoint of this project, or not an export.
+    """
+    return Exported.open(checkpoint).recipe if runtime == "onnx" else read_checkpoint(checkpoint)[0]
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the recipe and the network's weights (float32) of a checkpoint.
 

@@ -5,10 +5,10 @@ convention, so the pair is enough to track.
 """
 
 import copy
+import hashlib
 import importlib
 import json
 import logging
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,7 +64,7 @@ def export_network(
     inputs, outputs = dict(_leaves(kept, "kept")), dict(_leaves(found, "found"))
     meta = {
         "recipe": recipe,
-        "pair": uuid.uuid4().hex,
+        "weights": _digest(network),
         "exemplar_size": exemplar_size,
         "search_size": search_size,
         "input": "RGB, (pixel - mean) / std with pixels in [0, 255], shape (targets, 3, size, size)",
@@ -118,7 +118,9 @@ class Exported:
     @classmethod
     def _of(cls, exemplar: Path, track: Path, device: str | torch.device) -> "Exported":
         sessions = _session(exemplar, device), _session(track, device)
-        metas = [_meta(session, path) for session, path in zip(sessions, (exemplar, track), strict=True)]
+        metas = [
+            _meta(session, path) for session, path in zip(sessions, (exemplar, track), strict=True)
+        ]
         if metas[0] != metas[1]:
             raise ValueError(f"{exemplar} and {track} are not of one export; export again")
         return cls(*sessions, metas[0])
@@ -267,6 +269,15 @@ def _compare(network: nn.Module, exported: Exported) -> None:
                         f"onnx: {key} differs from torch by {difference:.1e} of {largest:.1e} for "
                         f"{count} targets, more than {TOLERANCE:g}; nothing was written"
                     )
+
+
+def _digest(network: nn.Module) -> str:
+    """Return what tells one network's weights from another's."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _drawn_images(count: int, size: int) -> Tensor:
