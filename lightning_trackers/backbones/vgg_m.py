@@ -4,12 +4,13 @@ Source: Chatfield et al., Return of the Devil in the Details, BMVC 2014 (VGG-M);
 2016, Section 3.1 (107 px, three convolutions); py-MDNet ``modules/model.py`` (order of the layers).
 """
 
-import math
 import re
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from lightning_trackers.ops.normalised_pool import normalised_pool
 
 PIXEL_OFFSET = 128.0  # what MDNet subtracts from pixels, of every channel
 
@@ -56,6 +57,33 @@ class LocalResponseNorm(nn.Module):
         return features * divisor.pow(-self.beta)
 
 
+class NormalisedPool(nn.Module):
+    """ReLU, local response norm and max pool of 3 px with stride 2.
+
+    Where nothing is to be learnt, on the CPU, the three are one pass over channels-last features.
+
+    Args:
+        norm_size: Channels of the norm.
+    """
+
+    def __init__(self, norm_size: int = 2) -> None:
+        super().__init__()
+        self.norm = LocalResponseNorm(norm_size)
+        self.pool = nn.MaxPool2d(3, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return pooled features, ``(B, C, H, W)`` to ``(B, C, (H - 3) // 2 + 1, ...)``."""
+        learns = torch.is_grad_enabled() and features.requires_grad
+        plain = features.device.type == "cpu" and features.dtype == torch.float32
+        if learns or not plain or self.norm.size != 2:
+            pooled: Tensor = self.pool(self.norm(features.relu()))
+            return pooled
+        # (B, C, H, W) -> (B, H, W, C), for nothing where the memory is channels-last
+        last = features.detach().permute(0, 2, 3, 1).contiguous().numpy()
+        found = normalised_pool(last, self.norm.alpha, self.norm.k)
+        return torch.from_numpy(found).permute(0, 3, 1, 2)  # (B, C, H', W')
+
+
 class VGGM(nn.Module):
     """Three unpadded convolutions, each with ReLU; local response norm and pool after the first two.
 
@@ -75,15 +103,11 @@ class VGGM(nn.Module):
         self.out_channels = w3
         self.conv1 = nn.Sequential(
             nn.Conv2d(3, w1, 7, 2),  # 107 -> 51
-            nn.ReLU(inplace=True),
-            LocalResponseNorm(norm_size),
-            nn.MaxPool2d(3, 2),  # 25
+            NormalisedPool(norm_size),  # 25
         )
         self.conv2 = nn.Sequential(
             nn.Conv2d(w1, w2, 5, 2),  # 11
-            nn.ReLU(inplace=True),
-            LocalResponseNorm(norm_size),
-            nn.MaxPool2d(3, 2),  # 5
+            NormalisedPool(norm_size),  # 5
         )
         self.conv3 = nn.Sequential(nn.Conv2d(w2, w3, 3), nn.ReLU(inplace=True))  # 3
         for module in self.modules():
@@ -132,6 +156,7 @@ def read_matconvnet(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"VGG-M weights {path}: no such file")
     layers = loadmat(path, simplify_cells=True, variable_names=["layers"]).get("layers", ())
+    layers = [layers] if isinstance(layers, dict) else layers  # a single one
     weights = [layer["weights"] for layer in layers if len(layer.get("weights", ())) == 2]
     found = {}
     for number, (kernel, bias) in enumerate(weights[:3], start=1):
@@ -146,17 +171,3 @@ def read_matconvnet(path: Path) -> dict[str, Tensor]:
             f"imagenet-vgg-m.mat has, got {len(weights)}"
         )
     return found
-
-
-def feature_cells(size: int) -> int:
-    """Return the side of the feature map of a crop of ``size`` px.
-
-    Raises:
-        ValueError: If nothing is left of the crop.
-    """
-    cells = size
-    for kernel, stride in ((7, 2), (3, 2), (5, 2), (3, 2), (3, 1)):
-        cells = math.floor((cells - kernel) / stride) + 1
-    if cells < 1:
-        raise ValueError(f"VGG-M: expected crops of at least 75 px, got {size}")
-    return cells

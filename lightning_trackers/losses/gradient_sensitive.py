@@ -68,7 +68,7 @@ class GradientSensitiveLoss(nn.Module):
         for label in (0, 1):
             own = labels == label
             density = gradient_density(gradients, own, self.epsilon)
-            of_class = own.sum(-1, keepdim=True) / density.clamp_min(1)  # Eq. 10, 11
+            of_class = own.sum(-1, keepdim=True) / density  # Eq. 10, 11; inf beside the class
             of_class = torch.where(own, of_class.to(weights.dtype), 0)
             if self.unit_mean:
                 mean = of_class.sum(-1, keepdim=True) / own.sum(-1, keepdim=True).clamp_min(1)
