@@ -55,12 +55,13 @@ def siamfc():
 
 
 def test_the_table_holds_the_median_of_the_first_pairs_for_each_rate(tmp_path, siamfc):
-    options = {"remaining": 0.9, "max_iterations": 30}
-    callback = TemplateDescent(tmp_path, {1: 449, 100: math.inf, "7": None}, 100.0, 3, **options)
+    # Without training, features are tiny and rates have to be huge.
+    options = {"remaining": 0.95, "max_iterations": 40}
+    callback = TemplateDescent(tmp_path, {1: 449, 3: math.inf, "7": None}, 1e9, 3, **options)
     callback.on_fit_end(FakeTrainer(), siamfc)
     with (tmp_path / "table1.csv").open() as file:
         rows = {row["lr"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["1x", "100x", "7x"]
+    assert list(rows) == ["1x", "3x", "7x"]
     assert [row["paper"] for row in rows.values()] == ["449", "inf", ""]
     network = siamfc.network.eval()
     pairs = [batch(2, 0), batch(2, 1)]
@@ -72,10 +73,10 @@ def test_the_table_holds_the_median_of_the_first_pairs_for_each_rate(tmp_path, s
         pairs[0].search_boxes_xyxy[:1].repeat(3, 1), torch.ones(3, dtype=torch.bool),
         cells=17, stride=8, search_size=255, radius=16,
     )  # fmt: skip
-    for multiplier in (1, 100, 7):
+    for multiplier in (1, 3, 7):
         found = sorted(
             iterations_to_converge(
-                templates, searches, labels, loss=siamfc.loss, lr=100.0 * multiplier, **options
+                templates, searches, labels, loss=siamfc.loss, lr=1e9 * multiplier, **options
             )
         )
         row = rows[f"{multiplier}x"]

@@ -25,7 +25,7 @@ LOSS = BinaryCrossEntropy(balanced=True)
 def made(videos=2, siamfc_epochs=0, stages=(), settings=None, **options):
     torch.manual_seed(0)
     return GradNetModule(
-        GradNet(Tiny(2, 4), LOSS, **options),
+        GradNet(Tiny(2, 4), BinaryCrossEntropy(balanced=True), **options),
         partial(GradNetTracker, settings=settings or GradNetSettings()),
         Optimisation(
             partial(torch.optim.SGD, lr=1e-2, weight_decay=1e-2),
@@ -196,9 +196,8 @@ def test_the_embedding_learns_in_its_epochs_and_is_frozen_after():
     assert not second["begun"]
     assert third["begun"]
     # U1's batch statistics are those of the embedding's last layers when it began.
-    u1 = "u1.1.running_mean"
-    split = GradNet(Tiny(2, 4), LOSS).split
-    assert torch.equal(fourth[u1], second[f"backbone.layers.{split + 1}.running_mean"])
+    norm = f"{GradNet(Tiny(2, 4), LOSS).split + 1}.running_mean"
+    assert torch.equal(fourth[f"u1.{norm}"], second[f"backbone.layers.{norm}"])
 
 
 def test_initial_weights_come_from_a_siamfc_checkpoint(tmp_path):
@@ -234,7 +233,11 @@ def test_a_checkpoint_becomes_the_tracker_it_describes(tmp_path):
         "tracker": {
             "_target_": f"{room}.GradNetTracker",
             "_partial_": True,
-            "settings": {"_target_": f"{room}.GradNetSettings", "update_interval": 3},
+            "settings": {
+                "_target_": f"{room}.GradNetSettings",
+                "update_interval": 3,
+                "reliable_share": 0.5,
+            },
         },
     }  # fmt: skip
     network = begun(made()).network

@@ -211,44 +211,21 @@ def test_an_update_lowers_the_loss_on_the_sample_it_was_made_from():
     assert losses["after"] < losses["before"]
 
 
-def test_grouping_does_not_change_results():
-    videos = [video(12, seed=s) for s in range(3)]
-    shared = tracker(reliable_share=-100.0)
-    alone = [follow(shared, frames, boxes[0]) for frames, boxes in videos]
-    # The third target begins two frames later: its updates fall into other steps.
-    late = 2
-    states = [shared.start(frames[0], boxes[0]) for frames, boxes in videos[:2]]
-    together = [[], [], []]
-    for t in range(1, 12 + late):
-        if t == late:
-            states.append(shared.start(videos[2][0][0], videos[2][1][0]))
-            continue
-        numbers = [(n, t - late if n == 2 else t) for n in range(len(states))]
-        running = [(n, k) for n, k in numbers if 0 < k < 12]
-        if not running:
-            continue
-        found = shared.step([states[n] for n, _ in running], [videos[n][0][k] for n, k in running])
-        for (n, _), prediction in zip(running, found, strict=True):
-            together[n].append(prediction)
-    for n in range(3):
-        # The first two miss the frame in which the third began.
-        expected = alone[n][0] if n == 2 else None
-        if expected is not None:
-            for one, other in zip(expected, together[n], strict=True):
-                np.testing.assert_allclose(one.box_xyxy, other.box_xyxy, atol=1e-4)
-            torch.testing.assert_close(alone[n][1][-1], states[n].exemplar, atol=1e-5, rtol=1e-4)
-
-
-def test_lockstep_equals_one_after_the_other():
-    videos = [video(12, seed=s) for s in range(3)]
+def test_lockstep_equals_one_after_the_other_also_when_updates_fall_into_other_steps():
+    count, delays = 8, (0, 0, 2)  # the third target begins two steps after the others
+    videos = [video(count, seed=s) for s in range(3)]
     shared = tracker(reliable_share=-100.0)
     alone = [follow(shared, frames, boxes[0]) for frames, boxes in videos]
     states = [shared.start(frames[0], boxes[0]) for frames, boxes in videos]
-    for t in range(1, 12):
-        found = shared.step(states, [frames[t] for frames, _ in videos])
-        for (predictions, templates), state, prediction in zip(alone, states, found, strict=True):
+    for step in range(1, count + max(delays)):
+        frame_of = {n: step - delay for n, delay in enumerate(delays) if 0 < step - delay < count}
+        found = shared.step(
+            [states[n] for n in frame_of], [videos[n][0][t] for n, t in frame_of.items()]
+        )
+        for (n, t), prediction in zip(frame_of.items(), found, strict=True):
+            predictions, templates = alone[n]
             np.testing.assert_allclose(predictions[t - 1].box_xyxy, prediction.box_xyxy, atol=1e-4)
-            torch.testing.assert_close(templates[t], state.exemplar, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(templates[t], states[n].exemplar, atol=1e-5, rtol=1e-4)
 
 
 def test_a_new_target_forgets_the_old_one_and_the_network_stays():
