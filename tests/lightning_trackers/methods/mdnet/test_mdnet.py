@@ -96,8 +96,7 @@ def trained(tmp_path_factory):
         enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=str(tmp_path_factory.mktemp("run")),
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="num_workers|val_dataloader"):
-        trainer.fit(m, data)
+    trainer.fit(m, data)
     return m, before, trainer
 
 
