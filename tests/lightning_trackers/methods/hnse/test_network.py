@@ -110,6 +110,23 @@ def test_vectors_see_blocks_3_and_4_at_the_box_alone(network):
         assert torch.equal(disturbed(level, slice(16, 31)), plain)
 
 
+def test_a_box_is_pooled_from_the_cells_that_look_at_it(network):
+    pooled = []
+    network.embedding.layers.register_forward_hook(
+        lambda module, inputs, output: pooled.append(inputs[0])
+    )
+    ramp = torch.arange(31.0).expand(1, 8, 31, 31)  # each cell holds its column
+    features = network.features(SEARCH[:1])._replace(block3=ramp, block4=ramp)
+    # Column c looks at 7.5 + 8 c px, so the middle of the columns 10 to 14 lies at 103.5 px.
+    network.vectors(features, torch.tensor([[[83.5, 83.5, 123.5, 123.5]]]), 255)
+    torch.testing.assert_close(pooled[0][0, 0], torch.arange(10.0, 15).expand(5, 5))
+    # In an exemplar crop of 127 px, 15 cells: column c looks at 7.5 + 8 c px as well.
+    ramp = torch.arange(15.0).expand(1, 8, 15, 15)
+    features = features._replace(block3=ramp, block4=ramp)
+    network.vectors(features, torch.tensor([[[43.5, 43.5, 83.5, 83.5]]]), 127)
+    torch.testing.assert_close(pooled[1][0, 0], torch.arange(5.0, 10).expand(5, 5))
+
+
 def test_pooled_features_are_5_by_5_and_two_convolutions_make_the_vector(network):
     shapes = []
     network.embedding.layers.register_forward_hook(
