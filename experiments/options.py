@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,13 +27,14 @@ def read_options(schema: type[Options], arguments: Sequence[str], usage: str) ->
             a value is missing.
     """
     options: Any = OmegaConf.structured(schema)
+    known = [str(key) for key in options]  # `in options` leaves out what has no value yet
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals:
             raise ConfigError(f"{argument}: expected key=value. Usage: {usage}")
-        if key not in options:
+        if key not in known:
             raise ConfigError(
-                f"{key}: no such option; nearest: {nearest(key, map(str, options))!r}. Usage: {usage}"
+                f"{key}: no such option; nearest: {nearest(key, known)!r}. Usage: {usage}"
             )
         try:
             options[key] = value  # a path is taken as it stands, whatever is in it
@@ -41,8 +42,7 @@ def read_options(schema: type[Options], arguments: Sequence[str], usage: str) ->
             raise ConfigError(f"{argument}: {str(error).partition(chr(10))[0]}") from error
     if missing := sorted(OmegaConf.missing_keys(options)):
         raise ConfigError(f"{' and '.join(missing)}: not given. Usage: {usage}")
-    found: Options = OmegaConf.to_object(options)
-    return found
+    return cast(Options, OmegaConf.to_object(options))
 
 
 @contextmanager
