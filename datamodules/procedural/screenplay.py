@@ -220,7 +220,10 @@ class Screenplay:
             rng,
             (reach * lively[0], period * lively[2]),
             (reach * 0.5 * lively[1], period * lively[3]),
-            (strength * (rng.uniform(0.25, 0.5) if zoom else rng.uniform(0.02, 0.18)), 1.5 * slow[0]),
+            (
+                strength * (rng.uniform(0.25, 0.5) if zoom else rng.uniform(0.02, 0.18)),
+                1.5 * slow[0],
+            ),
             (rng.uniform(0.3, 0.9) if spins else abs(rng.normal(0, 0.09)), slow[1]),
             (abs(rng.normal(0, 0.07)), slow[2]),
             (min(rng.uniform(0.5, 1.4), sprite.turns) if turns else rng.uniform(0, 0.25), slow[3]),
