@@ -1,15 +1,17 @@
 """Converted weights against forward passes written out from the published names alone."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from torch.nn import functional
 
-from lightning_trackers.methods import load_tracker, read_checkpoint
-from lightning_trackers.methods.conversion import convert
+from lightning_trackers.methods import conversion, load_tracker, read_checkpoint
+from lightning_trackers.methods.conversion import SOURCES, convert, translated
 from lightning_trackers.methods.loading import build, load_weights
 from lightning_trackers.siamese import normalise
+from lightning_trackers.state_dicts import check_fit
 
 GENERATOR = torch.Generator()
 
@@ -184,6 +186,124 @@ def test_siamfc_pytorch(tmp_path):
     found = network(normalise(z, torch.float64), normalise(x, torch.float64))
     assert found.shape == (2, 3, 3)
     same(found, 0.001 * expected)
+
+
+def resnet_state(blocks, width, expansion=4):
+    """Return the weights of pysot's dilated ResNet: wide shortcuts from layer 2 on."""
+    state = conv("backbone.conv1", width, 3, 7, bias=False) | norm("backbone.bn1", width)
+    inputs = width
+    for layer, count in enumerate(blocks, start=1):
+        inner = width * 2 ** (layer - 1)
+        for block in range(count):
+            name = f"backbone.layer{layer}.{block}"
+            shapes = ((inner, inputs, 1), (inner, inner, 3), (expansion * inner, inner, 1))
+            for i, (outputs, channels, kernel) in enumerate(shapes, start=1):
+                state |= conv(f"{name}.conv{i}", outputs, channels, kernel, bias=False)
+                state |= norm(f"{name}.bn{i}", outputs)
+            if block == 0:
+                kernel = 1 if layer == 1 else 3
+                state |= conv(
+                    f"{name}.downsample.0", expansion * inner, inputs, kernel, bias=False
+                ) | norm(f"{name}.downsample.1", expansion * inner)
+            inputs = expansion * inner
+    return state
+
+
+def resnet(state, blocks, x):
+    """Return the features of layers 2, 3 and 4: stride 8, dilation 1, 2 and 4."""
+
+    def layer_of(name, x, norm_name, **options):
+        y = functional.conv2d(x, state[f"{name}.weight"], **options)
+        return batch_norm(state, norm_name, y, 1e-5)
+
+    x = layer_of("backbone.conv1", x, "backbone.bn1", stride=2).relu()
+    x = functional.max_pool2d(x, 3, 2, 1)
+    found = []
+    for layer, count in enumerate(blocks, start=1):
+        for block in range(count):
+            name = f"backbone.layer{layer}.{block}"
+            dilation = {3: 2, 4: 4}.get(layer, 1)
+            if block == 0:
+                dilation = max(1, dilation // 2)
+            stride = 2 if (layer, block) == (2, 0) else 1
+            middle = {"stride": stride, "dilation": dilation}
+            middle["padding"] = 0 if stride == 2 else dilation
+            y = layer_of(f"{name}.conv1", x, f"{name}.bn1").relu()
+            y = layer_of(f"{name}.conv2", y, f"{name}.bn2", **middle).relu()
+            y = layer_of(f"{name}.conv3", y, f"{name}.bn3")
+            if block == 0:
+                shortcut = {} if layer == 1 else middle
+                x = layer_of(f"{name}.downsample.0", x, f"{name}.downsample.1", **shortcut)
+            x = (x + y).relu()
+        found.append(x)
+    return found[1:]
+
+
+def siamrpnpp_state(blocks, width, hidden, *, weighted):
+    state = resnet_state(blocks, width)
+    for i in (2, 3, 4):
+        neck = f"neck.downsample{i}.downsample"
+        state |= conv(f"{neck}.0", hidden, 2 * width * 2**i, 1, bias=False) | norm(
+            f"{neck}.1", hidden
+        )
+        state |= rpn_state(f"rpn_head.rpn{i}", hidden)
+    if weighted:
+        state["rpn_head.cls_weight"] = torch.tensor([0.5, -1.0, 1.0])
+        state["rpn_head.loc_weight"] = torch.tensor([-0.5, 0.0, 2.0])
+    return state
+
+
+def siamrpnpp(state, blocks, z, x):
+    branches = ([], [])
+    both = zip((2, 3, 4), resnet(state, blocks, z), resnet(state, blocks, x), strict=True)
+    for i, *levels in both:
+        neck = f"neck.downsample{i}.downsample"
+        kernel, features = (
+            batch_norm(state, f"{neck}.1", functional.conv2d(y, state[f"{neck}.0.weight"]), 1e-5)
+            for y in levels
+        )
+        cut = (kernel.shape[-1] - 7) // 2  # the middle 7 × 7 cells of the exemplar
+        middle = kernel[..., cut : cut + 7, cut : cut + 7]
+        for branch, found in zip(
+            branches, rpn(state, f"rpn_head.rpn{i}", middle, features), strict=True
+        ):
+            branch.append(found)
+    names = ("rpn_head.cls_weight", "rpn_head.loc_weight")
+    equal = torch.zeros(3, dtype=torch.float64)
+    return [
+        torch.einsum("i,i...->...", state.get(name, equal).softmax(0), torch.stack(branch))
+        for name, branch in zip(names, branches, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("source", ["pysot_siamrpnpp", "pysot_siamrpnpp_otb"])
+@torch.no_grad()
+def test_pysot_siamrpnpp(source, tmp_path, monkeypatch):
+    # One bottleneck a layer and few channels; the maps of names are those of ResNet-50.
+    blocks, width, hidden = (1, 1, 1, 1), 4, 8
+    network = dict(SOURCES[source].network)
+    network["backbone"] = {"_target_": "lightning_trackers.backbones.TinyResNet", "width": width}
+    network["head"] = {**network["head"], "hidden": hidden}
+    small = dataclasses.replace(SOURCES[source], network=network)
+    monkeypatch.setattr(conversion, "SOURCES", {source: small})
+    state = siamrpnpp_state(blocks, width, hidden, weighted=source == "pysot_siamrpnpp")
+    ours = converted(source, state, tmp_path)
+    z, x = pixels(79), pixels(95)  # 9 and 11 cells
+    found = ours(normalise(z, torch.float64), normalise(x, torch.float64))
+    assert found.cls_logits.shape == (2, 5, 5, 5)
+    z, x = (images.flip(1).double() for images in (z, x))  # BGR
+    compare_proposals(found, *siamrpnpp(doubled(state), blocks, z, x))
+
+
+@pytest.mark.parametrize("source", ["pysot_siamrpnpp", "pysot_siamrpnpp_otb"])
+def test_pysot_siamrpnpp_of_full_size_fits(source, monkeypatch):
+    # Every tensor shares one zero: names and shapes are what is tested.
+    monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(1).expand(shape))
+    state = siamrpnpp_state((3, 4, 6, 3), 64, 256, weighted=source == "pysot_siamrpnpp")
+    weights = translated(SOURCES[source], state, "file.pth")
+    with torch.device("meta"):
+        network = build(SOURCES[source].network)
+    check_fit(network.state_dict(), weights, "file.pth")
 
 
 def test_constants_of_the_published_tracker_go_with_the_weights(siamrpn_state, tmp_path):
