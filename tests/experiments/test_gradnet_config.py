@@ -98,9 +98,6 @@ def test_the_readings_differ_as_documented():
     assert paper.trainer.max_epochs == 50
 
 
-@pytest.mark.xfail(
-    strict=True, reason="run.yaml is composed after the recipe, so its initial_weights win"
-)
 def test_the_paper_s_recipe_asks_for_a_siamfc():
     with pytest.raises(ConfigError, match=r"paths\.siamfc_weights"):
         composed("+exp=gradnet", "profile=paper", "data=procedural")
