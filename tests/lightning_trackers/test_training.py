@@ -138,6 +138,9 @@ def test_a_stage_learns_from_its_epoch_on_and_not_before():
         return {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
 
     assert train(0) == train(1) == {"second.weight", "second.bias"}
+    # No gradient: no momentum, nothing for the clipping of gradients to count, less memory.
+    assert net["first"][0].weight.grad is None
+    assert net["third"].weight.grad is None
     moved = train(2)
     assert {"first.0.weight", "first.1.weight", "first.1.running_mean"} <= moved
     assert not any(name.startswith("third.") for name in moved)
