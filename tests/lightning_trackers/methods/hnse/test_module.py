@@ -131,6 +131,26 @@ def test_the_emphasis_changes_the_gradients_of_shared_layers():
         torch.testing.assert_close(gradient, weightless[name])
 
 
+def test_the_emphasis_teaches_both_branches():
+    module, seen = made(), []
+    features = module.network.features
+
+    def recorded(images):
+        seen.append(features(images))
+        for level in seen[-1]:
+            level.retain_grad()
+        return seen[-1]
+
+    module.network.features = recorded
+    losses(module, batch())["loss_contrastive"].backward()
+    exemplar, search = seen
+    assert exemplar.block3.shape[-1] < search.block3.shape[-1]
+    for branch in seen:
+        assert branch.block2.grad is None
+        assert branch.block3.grad.abs().sum() > 0
+        assert branch.block4.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("emphasis", [True, False])
 def test_every_parameter_gets_a_gradient(emphasis):
     # Otherwise several GPUs would wait for it.
