@@ -29,7 +29,8 @@ def normalised_pool(features: np.ndarray, alpha: float, k: float) -> np.ndarray:
     return pooled
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+# numpy's error model: a division by zero is infinite or NaN, as in torch.
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _normalise_and_pool(
     image: np.ndarray, half: np.float32, k: np.float32, out: np.ndarray
 ) -> None:

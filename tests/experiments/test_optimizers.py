@@ -24,10 +24,11 @@ def test_every_trainable_parameter_is_in_the_optimizer_once(exp, profile, monkey
         monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
     module = made(cfg.module)
     trainer = SimpleNamespace(
-        datamodule=SimpleNamespace(batch_size=8), world_size=1, accumulate_grad_batches=1,
+        datamodule=SimpleNamespace(batch_size=8, domains=3), world_size=1, accumulate_grad_batches=1,
         max_epochs=cfg.trainer.max_epochs, estimated_stepping_batches=2 * cfg.trainer.max_epochs,
     )  # fmt: skip
     module._trainer = trainer
+    module.setup("fit")
     optimizer = module.configure_optimizers()["optimizer"]
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     module.train()

@@ -363,7 +363,7 @@ def die(number):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_at_random_moments(folder, kills, copies, delay_s, seed):
+def kill_at_random_moments(folder, kills, copies, delay_s, within_s, seed):
     """Kill all ranks of an evaluation again and again, then let it end."""
     rng = random.Random(seed)
     name, saved = f"kills_{kills}", []
@@ -380,7 +380,7 @@ def kill_at_random_moments(folder, kills, copies, delay_s, seed):
         if rng.random() < 0.8:  # else it may be hit while it starts
             while not begun.exists():
                 time.sleep(0.01)
-        time.sleep(rng.uniform(0, 1.5))
+        time.sleep(rng.uniform(0, within_s))
         assert any(process.is_alive() for process in processes), "nothing left to kill"
         for process in processes:
             process.kill()
@@ -392,7 +392,7 @@ def kill_at_random_moments(folder, kills, copies, delay_s, seed):
 
 def main(scenario, folder):
     if scenario == "kills":
-        kill_at_random_moments(folder, 20, copies=12, delay_s=0.02, seed=0)
+        kill_at_random_moments(folder, 20, copies=12, delay_s=0.02, within_s=1.5, seed=0)
         return
     for ranks, lanes in ((2, 1), (3, 1), (2, 4), (3, 4)):
         # A little work, or the rank that is there first takes it all.
@@ -406,7 +406,7 @@ def main(scenario, folder):
         slow = {rank: Wanders(0.02) for rank in range(3)}
         slow[victim] = Wanders(on_start=die)
         finish(start(folder, f"death_{victim}", 3, trackers=slow))
-    kill_at_random_moments(folder, 3, copies=1, delay_s=0.02, seed=1)
+    kill_at_random_moments(folder, 3, copies=1, delay_s=0.05, within_s=0.4, seed=1)
 
 
 if __name__ == "__main__":
