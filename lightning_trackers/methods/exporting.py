@@ -1,19 +1,20 @@
 """From a checkpoint to ONNX graphs that track."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lightning_trackers.methods.gradnet import GradNetTracker
 from lightning_trackers.methods.loading import build, load_weights, read_checkpoint
+from lightning_trackers.online import OnlineTracker
 from lightning_trackers.runtime.onnx import export_network
 
-_ONLINE = {
-    "GradNetTracker": "it corrects its template by the gradient of its loss, on the first frame too",
-    "MDNetTracker": "it trains its last layers on every target",
-    "RTMDNetTracker": "it trains its last layers on every target",
-    "SPGATracker": "it trains its last layers on every target",
-    "DSLTTracker": "it trains a regression network on every target",
+_ONLINE: Mapping[type, str] = {
+    GradNetTracker: "its template is corrected by the gradient of its loss, on the first frame too",
+    OnlineTracker: "every target has layers of its own that are trained while it is tracked",
 }
-"""Why a graph of fixed weights cannot stand for a tracker, by the tracker's name."""
+"""Why graphs of fixed weights cannot stand for a tracker."""
 
 
 def export_tracker(checkpoint: Path, folder: Path) -> None:
@@ -31,20 +32,23 @@ def export_tracker(checkpoint: Path, folder: Path) -> None:
         RuntimeError: If a package is missing, or onnxruntime computes something else than torch.
     """
     recipe, weights = read_checkpoint(checkpoint)
-    name = str(recipe["tracker"]["_target_"]).rpartition(".")[2]
-    if name in _ONLINE:
-        raise ValueError(
-            f"checkpoint {checkpoint}: {name} learns online ({_ONLINE[name]}), and ONNX graphs have "
-            "fixed weights and no gradients; run it with runtime=torch"
-        )
-    network: Any = build(recipe["network"])
+    make_tracker: partial[Any] = build(recipe["tracker"])
+    tracker: Any = make_tracker.func
+    name = tracker.__name__
+    for kind, reason in _ONLINE.items():
+        if issubclass(tracker, kind):
+            raise ValueError(
+                f"checkpoint {checkpoint}: {name} learns online: {reason}. An ONNX graph has fixed "
+                "weights and no gradients; use runtime=torch"
+            )
+    network = build(recipe["network"])
     if not (hasattr(network, "exemplar") and hasattr(network, "track")):
         raise ValueError(
             f"checkpoint {checkpoint}: {name} is no Siamese tracker: expected a network with exemplar "
             f"and track, got {type(network).__name__}"
         )
     load_weights(network, weights, f"checkpoint {checkpoint}")
-    settings = build(recipe["tracker"])(network).settings
+    settings = make_tracker(network).settings
     export_network(
         network,
         folder,

@@ -89,9 +89,7 @@ def _shifted_sums(search: Tensor, kernels: Tensor) -> Tensor:
     """Correlate channel by channel: ``(B, C, Hx, Wx)`` with ``(B, C, Hz, Wz)``."""
     hz, wz = kernels.shape[2:]
     height, width = search.shape[2] - hz + 1, search.shape[3] - wz + 1
-    terms = [
-        search[..., i : i + height, j : j + width] * kernels[..., i : i + 1, j : j + 1]
-        for i in range(hz)
-        for j in range(wz)
-    ]
+    rows = [search[:, :, i : i + height] for i in range(hz)]
+    cells = kernels.flatten(2)[..., None, None].unbind(2)  # Hz * Wz of (B, C, 1, 1)
+    terms = [rows[i][..., j : j + width] * cells[i * wz + j] for i in range(hz) for j in range(wz)]
     return sum(terms[1:], start=terms[0])  # (B, C, Hx - Hz + 1, Wx - Wz + 1)

@@ -6,9 +6,15 @@ from lightning_trackers.methods.exporting import export_tracker
 from lightning_trackers.methods.loading import write_checkpoint
 from lightning_trackers.runtime import onnx as runtime
 
+METHODS = "lightning_trackers.methods"
+TINY = {"_target_": "lightning_trackers.backbones.Tiny"}
 
-def checkpoint(folder, network, tracker):
-    described = {"network": {"_target_": network}, "tracker": {"_target_": tracker}}
+
+def checkpoint(folder, tracker, network=TINY, **arguments):
+    described = {
+        "network": network,
+        "tracker": {"_target_": tracker, "_partial_": True, **arguments},
+    }
     write_checkpoint(folder / "last.ckpt", described, {"weight": torch.zeros(1)})
     return folder / "last.ckpt"
 
@@ -16,24 +22,20 @@ def checkpoint(folder, network, tracker):
 @pytest.mark.parametrize(
     ("tracker", "reason"),
     [
-        (
-            "lightning_trackers.methods.gradnet.GradNetTracker",
-            "corrects its template by the gradient",
-        ),
-        ("lightning_trackers.methods.mdnet.MDNetTracker", "trains its last layers on every target"),
+        ("gradnet.GradNetTracker", "its template is corrected by the gradient of its loss"),
+        ("mdnet.MDNetTracker", "layers of its own that are trained"),
     ],
 )
 def test_an_online_learner_is_refused_with_the_reason(tracker, reason, tmp_path):
-    path = checkpoint(tmp_path, "lightning_trackers.backbones.Tiny", tracker)
-    with pytest.raises(ValueError, match=f"learns online .*{reason}"):
+    path = checkpoint(tmp_path, f"{METHODS}.{tracker}")
+    with pytest.raises(ValueError, match=f"Tracker learns online: .*{reason}"):
         export_tracker(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_network_without_the_two_graphs_is_refused(tmp_path):
-    tracker = "lightning_trackers.methods.other.OtherTracker"
-    path = checkpoint(tmp_path, "lightning_trackers.backbones.Tiny", tracker)
-    with pytest.raises(ValueError, match=r"OtherTracker is no Siamese tracker: .* got Tiny"):
+    path = checkpoint(tmp_path, f"{METHODS}.siamfc.SiamFCTracker")
+    with pytest.raises(ValueError, match=r"SiamFCTracker is no Siamese tracker: .* got Tiny"):
         export_tracker(path, tmp_path / "out")
 
 

@@ -1,5 +1,6 @@
 import functools
 import json
+import logging
 import shutil
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -248,13 +249,15 @@ def test_graphs_that_differ_from_torch_are_not_kept(tmp_path):
     assert list((tmp_path / "onnx").iterdir()) == []
 
 
-def test_an_export_leaves_the_network_alone(tmp_path, monkeypatch):
+def test_an_export_leaves_the_network_alone_and_is_quiet(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(runtime, "_compare", lambda *_: None)
+    caplog.set_level(logging.INFO)
     network = Wrong().double()
     export_network(network, tmp_path, {}, exemplar_size=4, search_size=6)
     assert network.training
     assert network.gain.requires_grad
     assert network.gain.dtype == torch.float64
+    assert caplog.records == []
 
 
 def test_a_device_that_is_not_there_is_named(siamfc):
