@@ -42,17 +42,18 @@ class DomainBatch(NamedTuple):
 
 
 class SceneBatch(NamedTuple):
-    """As :class:`DomainBatch`, with whole frames and the samples' boxes instead of crops.
+    """As :class:`DomainBatch`, with parts of the frames and the samples' boxes instead of crops.
 
     Args:
-        frames: T frames, uint8 RGB, shape ``(3, H, W)`` each.
-        positives_xyxy: Boxes of the target, float32, shape ``(T, P / T, 4)``, px.
-        negatives_xyxy: Boxes beside it, float32, shape ``(T, N / T, 4)``, px.
+        scenes: Parts of T frames in which the target is a square, see ``scenes.py``; uint8 RGB, shape
+            ``(3, H, W)`` each, of different sizes.
+        positives_xyxy: Boxes of the target, float32, shape ``(T, P / T, 4)``, scene px.
+        negatives_xyxy: Boxes beside it, float32, shape ``(T, N / T, 4)``, scene px.
         domain: Number of the video, int64, shape ``()``.
         source_id: Where the samples come from.
     """
 
-    frames: tuple[Tensor, ...]
+    scenes: tuple[Tensor, ...]
     positives_xyxy: Tensor
     negatives_xyxy: Tensor
     domain: Tensor
