@@ -1,0 +1,1 @@
+"""SINT++: hard positives for SINT, generated and occluded."""
