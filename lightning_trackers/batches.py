@@ -58,3 +58,20 @@ class SceneBatch(NamedTuple):
     negatives_xyxy: Tensor
     domain: Tensor
     source_id: str
+
+
+class TargetBatch(NamedTuple):
+    """Pictures of targets and of what is beside them, each filling its picture.
+
+    Args:
+        targets: The targets, uint8 RGB, shape ``(N, 3, S, S)``.
+        exemplars: The same targets in another frame, uint8 RGB, shape ``(N, 3, S, S)``.
+        backgrounds: A place of the target's frame that shows nothing of it, uint8 RGB, shape
+            ``(N, 3, S, S)``.
+        source_id: Where each comes from.
+    """
+
+    targets: Tensor
+    exemplars: Tensor
+    backgrounds: Tensor
+    source_id: list[str]
