@@ -73,13 +73,20 @@ class ShrinkageLoss(nn.Module):
         c: Probability around which it sets in.
         importance: Keep the factor exp(p_t) (Table 3, "w/o exp(p_t)" drops it).
         modulate: Keep the sigmoid factor (Table 3, "only exp(p_t)" drops it).
+        balanced: Weight the classes by their shares in the batch (Eq. 14); RT-MDNet's loss does
+            without (Eq. 18, with the same error in print) and is a plain mean over the samples.
 
     Raises:
         ValueError: If ``a`` is not positive.
     """
 
     def __init__(
-        self, a: float = 10.0, c: float = 0.6, importance: bool = True, modulate: bool = True
+        self,
+        a: float = 10.0,
+        c: float = 0.6,
+        importance: bool = True,
+        modulate: bool = True,
+        balanced: bool = True,
     ) -> None:
         super().__init__()
         if a <= 0:
@@ -88,6 +95,7 @@ class ShrinkageLoss(nn.Module):
         self.c = c
         self.importance = importance
         self.modulate = modulate
+        self.balanced = balanced
 
     def weight(self, p_t: Tensor) -> Tensor:
         """Return the factor of a sample whose own class has probability ``p_t`` (Eq. 13)."""
@@ -102,7 +110,8 @@ class ShrinkageLoss(nn.Module):
         """Return the loss; see the module docstring."""
         agreement, is_positive = _agreement(logits, labels)  # (K,), (K,)
         losses = self.weight(torch.sigmoid(agreement)) * functional.softplus(-agreement)
-        return _weighted_mean(losses, class_shares(is_positive))
+        weights = class_shares(is_positive) if self.balanced else torch.ones_like(losses)
+        return _weighted_mean(losses, weights)
 
 
 def class_shares(is_positive: Tensor) -> Tensor:

@@ -134,6 +134,14 @@ def test_class_shares_of_equation_10():
     torch.testing.assert_close(shares, torch.tensor([0.75, 0.25, 0.25, 0.25]))
 
 
+def test_equation_18_by_hand():
+    # p = 0.5 and p = 0.9 of positives, p = 0.8 of a negative (p_t = 0.2); no class weights, 1 / N.
+    logits = torch.tensor([0.0, log(0.9 / 0.1), log(0.8 / 0.2)])
+    terms = [-exp(p) / (1 + exp(10 * (p - 0.6))) * log(p) for p in (0.5, 0.9, 0.2)]
+    loss = ShrinkageLoss(a=10, c=0.6, balanced=False)(logits, torch.tensor([1, 1, 0]))
+    assert loss.item() == pytest.approx(sum(terms) / 3, rel=1e-5)
+
+
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="one shape"):
         BinaryCrossEntropy()(torch.zeros(2), torch.zeros(3))
