@@ -1,7 +1,8 @@
-"""The first three convolutions of VGG-M, without padding: the features of MDNet.
+"""The first three convolutions of VGG-M, without padding: the features of MDNet and RT-MDNet.
 
 Source: Chatfield et al., Return of the Devil in the Details, BMVC 2014 (VGG-M); Nam & Han, MDNet, CVPR
-2016, Section 3.1 (107 px, three convolutions); py-MDNet ``modules/model.py`` (order of the layers).
+2016, Section 3.1 (107 px, three convolutions); py-MDNet ``modules/model.py`` (order of the layers);
+Jung et al., Real-Time MDNet, ECCV 2018, Section 3.2 (dense features).
 """
 
 import re
@@ -93,23 +94,34 @@ class VGGM(nn.Module):
     Args:
         widths: Channels of the three convolutions.
         norm_size: Channels of a local response norm: py-MDNet has 2, VGG-M itself 5.
+        dense: Twice as many cells along each axis, as RT-MDNet has them: no pool after the second
+            convolution, and the third one dilated by 3, which leaves a cell's receptive field at 75 px.
     """
 
-    stride = 16
+    receptive_field = 75
+    """Side of what a cell looks at, px; cell i begins at pixel ``stride * i``."""
 
-    def __init__(self, widths: tuple[int, int, int] = (96, 256, 512), norm_size: int = 2) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, int, int] = (96, 256, 512),
+        norm_size: int = 2,
+        dense: bool = False,
+    ) -> None:
         super().__init__()
         w1, w2, w3 = widths
         self.out_channels = w3
+        self.stride = 8 if dense else 16
         self.conv1 = nn.Sequential(
             nn.Conv2d(3, w1, 7, 2),  # 107 -> 51
             NormalisedPool(norm_size),  # 25
         )
         self.conv2 = nn.Sequential(
             nn.Conv2d(w1, w2, 5, 2),  # 11
-            NormalisedPool(norm_size),  # 5
+            *([nn.ReLU(), LocalResponseNorm(norm_size)] if dense else [NormalisedPool(norm_size)]),
+        )  # 11 if dense, else 5
+        self.conv3 = nn.Sequential(  # 5 or 3
+            nn.Conv2d(w2, w3, 3, dilation=3 if dense else 1), nn.ReLU(inplace=True)
         )
-        self.conv3 = nn.Sequential(nn.Conv2d(w2, w3, 3), nn.ReLU(inplace=True))  # 3
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

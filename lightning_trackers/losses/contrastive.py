@@ -15,16 +15,19 @@ class ContrastiveLoss(nn.Module):
 
     Args:
         margin: Distance beyond which vectors that do not belong together are left alone.
+        squared: Take ``max(0, margin - d ** 2)`` elsewhere, as Tao et al., Siamese Instance Search for
+            Tracking, CVPR 2016, Section 3.1, do: the margin is then one of the squared distance.
 
     Raises:
         ValueError: If the margin is not positive.
     """
 
-    def __init__(self, margin: float = 2.0) -> None:
+    def __init__(self, margin: float = 2.0, squared: bool = False) -> None:
         super().__init__()
         if margin <= 0:
             raise ValueError(f"contrastive: expected margin > 0, got {margin}")
         self.margin = margin
+        self.squared = squared
 
     def forward(self, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
         """Return the loss, 0 if no pair is counted.
@@ -37,8 +40,12 @@ class ContrastiveLoss(nn.Module):
         difference = a.float() - b.float()  # (..., D)
         # The slope of this norm is 0 at 0, where the plain square root's is infinite.
         distance = torch.linalg.vector_norm(difference, dim=-1)  # (...)
-        losses = torch.where(
-            labels == 1, difference.square().sum(-1), (self.margin - distance).clamp(min=0) ** 2
+        together = difference.square().sum(-1)
+        apart = (
+            (self.margin - together).clamp(min=0)
+            if self.squared
+            else (self.margin - distance).clamp(min=0) ** 2
         )
+        losses = torch.where(labels == 1, together, apart)
         counted = labels != -1
         return (losses * counted).sum() / counted.sum().clamp(min=1)

@@ -26,7 +26,12 @@ class BoxRegression:
 
     @classmethod
     def fit(
-        cls, features: Tensor, boxes_xyxy: Tensor, target_xyxy: Tensor, alpha: float = 1000.0
+        cls,
+        features: Tensor,
+        boxes_xyxy: Tensor,
+        target_xyxy: Tensor,
+        alpha: float = 1000.0,
+        intercept: bool = True,
     ) -> "BoxRegression":
         """Learn from samples how far they are from the target.
 
@@ -35,9 +40,10 @@ class BoxRegression:
             boxes_xyxy: The samples, shape ``(n, 4)``, px.
             target_xyxy: The target, shape ``(4,)``, px.
             alpha: Penalty of the squared weights; the bias is free.
+            intercept: Whether there is a bias.
         """
         changes = box_changes(boxes_xyxy, target_xyxy).to(features.dtype)
-        return cls(*ridge(features, changes, alpha))
+        return cls(*ridge(features, changes, alpha, intercept))
 
     def __call__(self, features: Tensor, boxes_xyxy: Tensor) -> Tensor:
         """Return better boxes, float64 ``(n, 4)``, px.
@@ -61,7 +67,9 @@ def box_changes(boxes_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
     return torch.cat([shift, (target[2:] / box[:, 2:]).log()], dim=1)
 
 
-def ridge(features: Tensor, wanted: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def ridge(
+    features: Tensor, wanted: Tensor, alpha: float, intercept: bool = True
+) -> tuple[Tensor, Tensor]:
     """Solve least squares with a penalty of ``alpha`` times the squared weights, in closed form.
 
     With fewer samples than features the n × n system of the dual problem is solved instead.
@@ -70,6 +78,7 @@ def ridge(features: Tensor, wanted: Tensor, alpha: float) -> tuple[Tensor, Tenso
         features: Shape ``(n, d)``.
         wanted: Shape ``(n, k)``.
         alpha: Penalty, positive.
+        intercept: Whether to learn a bias; it stays 0 otherwise.
 
     Returns:
         Weights, shape ``(d, k)``, and the bias, which is not penalised, shape ``(k,)``.
@@ -80,6 +89,8 @@ def ridge(features: Tensor, wanted: Tensor, alpha: float) -> tuple[Tensor, Tenso
     if alpha <= 0:
         raise ValueError(f"ridge: expected alpha > 0, got {alpha}")
     middle, level = features.mean(0), wanted.mean(0)
+    if not intercept:
+        middle, level = torch.zeros_like(middle), torch.zeros_like(level)
     x, y = features - middle, wanted - level
     n, d = x.shape
     if n < d:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 # Small points of both signs keep rounding low; 6 of them with infinity serve 3 × 3 kernels.
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+_TILES = 64  # about so many go through the products together where an image has fewer
 
 
 class WinogradConv2d(nn.Module):
@@ -59,12 +60,21 @@ class WinogradConv2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the convolution of images ``(B, C, H, W)``, channels last in memory."""
-        # One after the other: the products of several images do not fit into the cache.
-        found = [self._convolve(images[i : i + 1]) for i in range(len(images))]
+        found = [self._convolve(part) for part in images.split(self._together(images))]
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _convolve(self, image: Tensor) -> Tensor:
-        _, c, h, w = image.shape
+    def _together(self, images: Tensor) -> int:
+        """Return how many images are convolved at once.
+
+        The products of several large images do not fit into the cache; small ones have so few tiles
+        that reading the kernels would take longer than the products.
+        """
+        around = 2 * self.padding - self.dilation * (self.kernel_size - 1)
+        outputs = (images.shape[2] + around) * (images.shape[3] + around)
+        return max(1, _TILES * self.tile**2 // outputs)
+
+    def _convolve(self, images: Tensor) -> Tensor:
+        b, c, h, w = images.shape
         m, n, d = self.tile, self.tile + self.kernel_size - 1, self.dilation
         around = 2 * self.padding - d * (self.kernel_size - 1)
         height, width = h + around, w + around
@@ -72,18 +82,20 @@ class WinogradConv2d(nn.Module):
         # The last tiles may be partial.
         bottom = d * (rows * m + self.kernel_size - 1) - h - self.padding
         right = d * (columns * m + self.kernel_size - 1) - w - self.padding
-        padded = functional.pad(image, (self.padding, right, self.padding, bottom))
-        shape = (padded.shape[2] // d, d, padded.shape[3] // d, d, c)
-        pixels = padded[0].permute(1, 2, 0).reshape(shape)  # every d-th pixel: (H', d, W', d, C)
-        tiles = pixels.unfold(0, n, m).unfold(2, n, m)  # (R, d, Q, d, C, n, n), overlapping
-        tiles = tiles.permute(5, 6, 0, 1, 2, 3, 4).reshape(n * n, -1)  # (n * n, R * d * Q * d * C)
+        padded = functional.pad(images, (self.padding, right, self.padding, bottom))
+        shape = (b, padded.shape[2] // d, d, padded.shape[3] // d, d, c)
+        pixels = padded.permute(0, 2, 3, 1).reshape(shape)  # every d-th: (B, H', d, W', d, C)
+        tiles = pixels.unfold(1, n, m).unfold(3, n, m)  # (B, R, d, Q, d, C, n, n), overlapping
+        # (n * n, B * R * d * Q * d * C)
+        tiles = tiles.permute(6, 7, 0, 1, 2, 3, 4, 5).reshape(n * n, -1)
         products = torch.bmm((self.to_tile @ tiles).view(n * n, -1, c), self.kernels)
-        found = self.from_tile @ products.view(n * n, -1)  # (m * m, R * d * Q * d * O)
-        found = found.view(m, m, rows, d, columns, d, -1).permute(2, 0, 3, 4, 1, 5, 6)
-        found = found.reshape(rows * m * d, columns * m * d, -1)[:height, :width]  # (H, W, O)
+        found = self.from_tile @ products.view(n * n, -1)  # (m * m, B * R * d * Q * d * O)
+        found = found.view(m, m, b, rows, d, columns, d, -1).permute(2, 3, 0, 4, 5, 1, 6, 7)
+        found = found.reshape(b, rows * m * d, columns * m * d, -1)
+        found = found[:, :height, :width]  # (B, H, W, O)
         if self.bias is not None:
             found = found + self.bias
-        return found.permute(2, 0, 1)[None]
+        return found.permute(0, 3, 1, 2)
 
 
 def is_plain(conv: nn.Conv2d) -> bool:
