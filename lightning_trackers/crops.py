@@ -124,7 +124,7 @@ def crop(frame: np.ndarray, window: Window, fill: np.ndarray | None = None) -> n
     """
     step = 1.0 / window.scale  # frame px per crop px
     left, top = window.cx - window.side / 2, window.cy - window.side / 2
-    return _shown(frame, (left, top), (step, step), window.size, fill)
+    return shown(frame, (left, top), (step, step), (window.size, window.size), fill)
 
 
 def crop_box(
@@ -152,7 +152,7 @@ def crop_box(
     inner = size - 2 * padding
     step_x, step_y = (x2 - x1) / inner, (y2 - y1) / inner
     corner = (x1 - padding * step_x, y1 - padding * step_y)
-    return _shown(frame, corner, (step_x, step_y), size, fill)
+    return shown(frame, corner, (step_x, step_y), (size, size), fill)
 
 
 def mean_colour(frame: np.ndarray) -> np.ndarray:
@@ -160,28 +160,39 @@ def mean_colour(frame: np.ndarray) -> np.ndarray:
     return np.array(cv2.mean(frame)[:3])
 
 
-def _shown(
+def shown(
     frame: np.ndarray,
     corner: tuple[float, float],
     steps: tuple[float, float],
-    size: int,
-    fill: np.ndarray | None,
+    size_wh: tuple[int, int],
+    fill: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return ``size`` × ``size`` px of ``steps`` frame px each, from a corner on to right and below."""
-    (left, top), (step_x, step_y) = corner, steps
+    """Return a part of a frame, stretched: from a corner on to the right and below.
+
+    Args:
+        frame: Frame, uint8 RGB, shape ``(H, W, 3)``.
+        corner: Left and upper edge of the part, frame px; may lie outside.
+        steps: Frame px per px of the result, along x and y.
+        size_wh: Width and height of the result, px.
+        fill: Colour outside the frame, shape ``(3,)``; the frame's mean colour by default.
+
+    Returns:
+        The part, uint8 RGB.
+    """
+    (left, top), (step_x, step_y), (columns, rows) = corner, steps, size_wh
     shrink_x, shrink_y = max(1, int(step_x)), max(1, int(step_y))
     # Only the part of the frame that is shown is touched, wider by what interpolation reaches: a
     # pixel before it, and one more block of pixels behind it.
     x1, y1 = int(np.floor(left)) - 1, int(np.floor(top)) - 1
-    x2 = int(np.ceil(left + step_x * size)) + shrink_x
-    y2 = int(np.ceil(top + step_y * size)) + shrink_y
+    x2 = int(np.ceil(left + step_x * columns)) + shrink_x
+    y2 = int(np.ceil(top + step_y * rows)) + shrink_y
     height, width = frame.shape[:2]
     if fill is None:  # the mean takes a look at every pixel, so only where it can show
         inside = x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height
         fill = np.zeros(3) if inside else mean_colour(frame)
     x1, y1, x2, y2 = max(0, x1), max(0, y1), min(width, x2), min(height, y2)
     if x1 >= x2 or y1 >= y2:
-        return np.full((size, size, 3), np.rint(fill), dtype=np.uint8)
+        return np.full((rows, columns, 3), np.rint(fill), dtype=np.uint8)
     patch = frame[y1:y2, x1:x2]
     if shrink_x > 1 or shrink_y > 1:
         # Bilinear sampling alone would skip pixels: average whole blocks first.
@@ -197,7 +208,7 @@ def _shown(
     warped = cv2.warpAffine(
         cv2.cvtColor(patch, cv2.COLOR_RGB2RGBA),
         to_patch,
-        (size, size),
+        size_wh,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(*map(float, fill), 0.0),

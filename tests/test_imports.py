@@ -15,6 +15,7 @@ LAYERS = (
         "lightning_trackers.boxes",
         "lightning_trackers.box_sampling",
         "lightning_trackers.crops",
+        "lightning_trackers.scenes",
         "lightning_trackers.ops",
         "lightning_trackers.files",
         "lightning_trackers.state_dicts",
@@ -37,7 +38,13 @@ LAYERS = (
 )
 
 # Declared inheritance of an idea: the newer room may import the older one's public names.
-INHERITS = {("gradnet", "siamfc"), ("siamrpnpp", "siamrpn"), ("spga", "mdnet"), ("sintpp", "sint")}
+INHERITS = {
+    ("gradnet", "siamfc"),
+    ("siamrpnpp", "siamrpn"),
+    ("rtmdnet", "mdnet"),
+    ("spga", "mdnet"),
+    ("sintpp", "sint"),
+}
 
 NOT_IN_THE_SCIENCE = ("hydra", "omegaconf", "wandb")
 

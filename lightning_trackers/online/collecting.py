@@ -29,7 +29,7 @@ class SampleSettings:
 
     Args:
         initial_positives: Positive samples of the first frame.
-        initial_negatives: Negative samples of the first frame; half of them from the whole frame.
+        initial_negatives: Negative samples of the first frame.
         positives: Positive samples of a later frame.
         negatives: Negative samples of a later frame.
         positive_overlap: Least overlap (IoU) of a positive sample with the target.
@@ -46,6 +46,10 @@ class SampleSettings:
         regression_translation: As before.
         regression_scale: As before.
         regression_aspect: Largest factor of the width and, inversely, of the height.
+        initial_anywhere: Share of the first frame's negative samples that come from the whole frame.
+
+    Raises:
+        ValueError: If that share is not in [0, 1].
     """
 
     initial_positives: int = 500
@@ -66,6 +70,14 @@ class SampleSettings:
     regression_translation: float = 0.3
     regression_scale: float = 1.6
     regression_aspect: float = 1.1
+    initial_anywhere: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0 <= self.initial_anywhere <= 1:
+            raise ValueError(
+                f"samples: expected initial_anywhere in [0, 1], got {self.initial_anywhere}"
+            )
 
     def positive_boxes(
         self, rng: np.random.Generator, box_xyxy: np.ndarray, count: int, wh: tuple[int, int]
@@ -94,9 +106,14 @@ class SampleSettings:
             frame_wh=wh,
         )
         anywhere = partial(whole_frame_boxes, rng, box_xyxy, frame_wh=wh)
-        half, high = self.initial_negatives // 2, self.initial_negative_overlap
+        elsewhere = round(self.initial_negatives * self.initial_anywhere)
+        counts = (self.initial_negatives - elsewhere, elsewhere)
+        high = self.initial_negative_overlap
         return np.concatenate(
-            [boxes_by_overlap(draw, box_xyxy, half, high=high) for draw in (near, anywhere)]
+            [
+                boxes_by_overlap(draw, box_xyxy, count, high=high)
+                for draw, count in zip((near, anywhere), counts, strict=True)
+            ]
         )
 
     def negative_boxes(

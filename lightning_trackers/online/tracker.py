@@ -191,7 +191,8 @@ class OnlineTracker(Generic[Look]):
             boxes.append(s.samples.regression_boxes(rng, box, wh))
         found = self.features.features(looks, [np.concatenate(boxes)])[0]
         parts = torch.split(found, [len(b) for b in boxes])
-        state.memory.add(parts[0], parts[2])
+        # Copies: a view would keep the features of all boxes alive.
+        state.memory.add(parts[0].clone(), parts[2].clone())
         if len(first):
             pool = Pool(parts[0], parts[1])
             self._learn([state], [pool], s.initial_iterations, s.initial_lr)
