@@ -80,3 +80,48 @@ def test_matconvnet_s_file_is_read(tmp_path):
     savemat(tmp_path / "empty.mat", {"layers": np.array(layers[1:2], dtype=object)})
     with pytest.raises(ValueError, match="three convolutions"):
         read_matconvnet(tmp_path / "empty.mat")
+
+
+def dense_reference():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 7, 2), nn.ReLU(), nn.LocalResponseNorm(2), nn.MaxPool2d(3, 2),
+        nn.Conv2d(4, 6, 5, 2), nn.ReLU(), nn.LocalResponseNorm(2),
+        nn.Conv2d(6, 8, 3, dilation=3), nn.ReLU(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_dense_features_have_no_second_pool_and_a_dilated_third_convolution(learns):
+    torch.manual_seed(0)
+    network, other = VGGM(SMALL, dense=True), dense_reference()
+    own = network.state_dict()
+    other.load_state_dict(dict(zip(other.state_dict(), own.values(), strict=True)))
+    images = 255 * torch.rand(1, 3, 131, 107) - 128
+    with torch.set_grad_enabled(learns):
+        found = network(images.contiguous(memory_format=torch.channels_last))
+        assert found.shape == (1, 8, 8, 5)
+        torch.testing.assert_close(found, other(images), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("dense", "stride"), [(False, 16), (True, 8)])
+def test_cell_i_looks_at_75_px_from_stride_times_i_on(dense, stride):
+    torch.manual_seed(0)
+    network = VGGM(SMALL, dense=dense).double()
+    assert network.stride == stride
+    image = (100 * torch.rand(1, 3, 107, 171).double()).requires_grad_()
+    features = network(image)
+    assert network(image[..., :75, :75]).shape[2:] == (1, 1)
+    reached = 0
+    for i, j in ((0, 0), (1, 3)):
+        (slope,) = torch.autograd.grad(features[0, :, i, j].sum(), image, retain_graph=True)
+        rows, columns = slope.abs().sum((0, 1)).nonzero().T
+        for low, seen in ((stride * i, rows), (stride * j, columns)):
+            assert low <= seen.min()
+            assert seen.max() < low + network.receptive_field
+            reached = max(reached, int(seen.max() - seen.min()) + 1)
+    assert reached > 60  # max pools and ReLUs let few paths through
+
+
+def test_both_kinds_take_the_same_published_weights():
+    weights = VGGM(SMALL).state_dict()
+    VGGM(SMALL, dense=True).load_state_dict(weights)
