@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import os
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch._C._distributed_c10d import TCPStore
 
 from experiments.config import ConfigError, chosen_device
+from experiments.threads import torch_threads
 from lightning_trackers.evaluation.distribution import PATIENCE, PeerError
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,7 @@ def _start(work: Callable[..., Outcome], arguments: Sequence[object], size: int)
         )
         for rank in range(1, size)
     ]
-    with _fair_share_of_cores(size), _ended_on_error(children):
+    with torch_threads(torch.get_num_threads() // size), _ended_on_error(children):
         for child in children:
             child.start()
         _wait_for(children, store)
@@ -121,7 +123,7 @@ def _child(
     store = TCPStore("127.0.0.1", port, is_master=False)
     store.add("present", 1)
     options = {"rank": rank, "world_size": size, "store": store}
-    with _fair_share_of_cores(size):
+    with torch_threads(torch.get_num_threads() // size):
         try:
             _in_group(options, work, arguments, rank)
         except PeerError:  # who failed has said why
@@ -182,15 +184,3 @@ def _in_group(
     outcome = work(*arguments, local_rank=local_rank)
     dist.destroy_process_group()  # not after an error: it would wait for those who have died
     return outcome
-
-
-@contextmanager
-def _fair_share_of_cores(size: int) -> Iterator[None]:
-    """Let ``size`` processes share the cores, unless the user has said how many threads to use."""
-    before = torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, before // size))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -21,6 +21,7 @@ from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
 from experiments.config import ConfigError, check, made, run_checked, user_errors
 from experiments.dry_run import dry_run, trainer_of
 from experiments.report import run_details, write_report
+from experiments.threads import torch_threads
 from lightning_trackers.backbones.imagenet import load_imagenet
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.files import write_text
@@ -73,7 +74,9 @@ def run(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
     )
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
-    trainer.fit(module, datamodule, ckpt_path=checkpoint_to_resume(cfg.resume, output_dir))
+    workers = OmegaConf.select(cfg, "datamodule.num_workers", default=0)
+    with torch_threads(torch.get_num_threads() - workers):
+        trainer.fit(module, datamodule, ckpt_path=checkpoint_to_resume(cfg.resume, output_dir))
     if trainer.interrupted:
         log.warning("interrupted; go on with resume=%s", output_dir)
     elif trainer.is_global_zero:
