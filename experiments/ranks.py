@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import os
-import os
 import signal
 import threading
 import time
