@@ -20,10 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
 from experiments.config import ConfigError, check, made, run_checked, user_errors
 from experiments.dry_run import dry_run, trainer_of
+from experiments.pipeline import run_stages
 from experiments.report import run_details, write_report
 from experiments.threads import torch_threads
 from lightning_trackers.backbones.imagenet import load_imagenet
 from lightning_trackers.evaluation.static import StaticTracker
+from lightning_trackers.evaluation.tracker import Tracker
 from lightning_trackers.files import write_text
 
 log = logging.getLogger(__name__)
@@ -52,9 +54,11 @@ def run(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
     if cfg.trainer.dry_run:
         dry_run(cfg, module, datamodule, output_dir)
         return []
-    references = {}
+    references: dict[str, Tracker[Any]] = {}
     if cfg.evaluation.references:
-        references = {"box that never moves": StaticTracker(), "untrained": module.tracker()}
+        references = {"box that never moves": StaticTracker()}
+        if any(p.requires_grad for p in module.parameters()):  # else it is the tracker itself
+            references["untrained"] = module.tracker()
     evaluation = BenchmarkEvaluation(
         benchmarks,
         output_dir,
@@ -71,7 +75,9 @@ def run(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
         callbacks=[*made(cfg.callbacks).values(), evaluation],
         logger=loggers,
         default_root_dir=str(output_dir),
+        enable_model_summary=False,
     )
+    log.info("parameters: %.2f M", sum(p.numel() for p in module.parameters()) / 1e6)
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     workers = OmegaConf.select(cfg, "datamodule.num_workers", default=0)
@@ -177,6 +183,8 @@ def main(cfg: DictConfig) -> float:
     """Run one configuration; return its headline score on the first benchmark, for sweeps."""
     with user_errors():
         check(cfg)
+        if not run_stages(cfg):
+            return float("nan")
         scores = run(cfg, Path(HydraConfig.get().runtime.output_dir))
     return scores[0].headline_score if scores else float("nan")
 

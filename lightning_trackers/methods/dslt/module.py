@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.optim import Optimizer
 
 from lightning_trackers.backbones.imagenet import DOWNLOAD, load_imagenet
 from lightning_trackers.evaluation.tracker import Tracker
@@ -73,5 +74,6 @@ class DSLTModule(pl.LightningModule):
             "dslt: nothing is trained offline; expected trainer.limit_train_batches=0"
         )
 
-    def configure_optimizers(self) -> None:
+    def configure_optimizers(self) -> list[Optimizer]:
         """Return no optimizer."""
+        return []
