@@ -5,7 +5,7 @@ Section 4.2 (Gaussian candidates and samples by overlap); py-MDNet ``SampleGener
 samples, limits of centre and size).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -70,6 +70,34 @@ def uniform_boxes(
         return rng.uniform(-1, 1, (count, columns))
 
     return _moved(box_xyxy, g(2) * translation, scale ** g(1), aspect ** g(1), frame_wh)
+
+
+def radial_boxes(
+    box_xyxy: np.ndarray, radius: float, *, steps: int, angles: int, scales: Sequence[float]
+) -> np.ndarray:
+    """Return boxes on circles around a box, for each scale: its centre, then circle by circle.
+
+    Source: Tao et al., Siamese Instance Search for Tracking, CVPR 2016, Section 3.2 ("radius sampling").
+
+    Args:
+        box_xyxy: The box, shape ``(4,)``, px.
+        radius: Of the largest circle, px.
+        steps: Circles, evenly spaced.
+        angles: Boxes on a circle, the first one to the right.
+        scales: Factors of both sides.
+
+    Returns:
+        Boxes, float64, shape ``(len(scales) * (1 + steps * angles), 4)``.
+    """
+    box = xyxy_to_cxcywh(np.asarray(box_xyxy, dtype=np.float64))
+    turn = 2 * np.pi * np.arange(angles) / angles
+    circles = radius * np.arange(1, steps + 1) / max(1, steps)
+    around = circles[:, None, None] * np.stack([np.cos(turn), np.sin(turn)], axis=1)  # (R, A, 2)
+    offsets = np.concatenate([np.zeros((1, 2)), around.reshape(-1, 2)])  # (1 + R * A, 2)
+    sizes = np.repeat(np.asarray(scales, dtype=np.float64), len(offsets))[:, None] * box[2:]
+    centres = box[:2] + np.tile(offsets, (len(scales), 1))
+    boxes: np.ndarray = cxcywh_to_xyxy(np.concatenate([centres, sizes], axis=1))
+    return boxes
 
 
 def boxes_by_overlap(

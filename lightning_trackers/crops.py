@@ -69,6 +69,40 @@ class Window:
         return like.new_tensor([left, top, left, top])
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """A whole frame that is shown as a square; it has the maps of a :class:`Window`.
+
+    Args:
+        frame_wh: Width and height of the frame, px.
+        size: Side of the crop, crop px.
+    """
+
+    frame_wh: tuple[int, int]
+    size: int
+
+    def to_crop(self, boxes_in_frame_xyxy: Array) -> Array:
+        """Map boxes from frame to crop pixels, shape ``(..., 4)``."""
+        return boxes_in_frame_xyxy * self._scale(boxes_in_frame_xyxy)
+
+    def to_frame(self, boxes_in_crop_xyxy: Array) -> Array:
+        """Map boxes from crop to frame pixels, shape ``(..., 4)``."""
+        return boxes_in_crop_xyxy / self._scale(boxes_in_crop_xyxy)
+
+    def shown(self, frame: np.ndarray) -> np.ndarray:
+        """Return the frame as a crop, uint8 ``(size, size, 3)``."""
+        # Where the frame is larger, whole areas are averaged: no pixel is skipped.
+        smaller = max(self.frame_wh) > self.size
+        way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(frame, (self.size, self.size), interpolation=way))
+
+    def _scale(self, like: Array) -> Array:
+        x, y = (self.size / side for side in self.frame_wh)
+        if isinstance(like, np.ndarray):
+            return np.array([x, y, x, y], dtype=like.dtype)
+        return like.new_tensor([x, y, x, y])
+
+
 class View(Protocol):
     """A frame that can be looked at through a window: decoded from disk, or drawn on demand."""
 
