@@ -5,9 +5,9 @@ Section 3.2; numbers of py-MDNet's pretraining (``pretrain/options.yaml``).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Never, Protocol
 
 import albumentations as alb
 import numpy as np
@@ -17,13 +17,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.errors import DatasetError
 from datamodules.frames import FileView, FrameError
-from datamodules.loading import EpochSampler, Redraws, SampleLoader
+from datamodules.loading import EpochSampler, Redraws, SampleLoader, worker_options
 from datamodules.procedural import ProceduralSource
 from datamodules.procedural.scene import Scene
 from datamodules.sources.tracks import TrackSource
 from lightning_trackers.batches import DomainBatch, SceneBatch
-from lightning_trackers.box_sampling import boxes_by_overlap, gaussian_boxes, uniform_boxes
+from lightning_trackers.box_sampling import (
+    MIN_SIDE,
+    boxes_by_overlap,
+    gaussian_boxes,
+    uniform_boxes,
+)
 from lightning_trackers.crops import crop_box
+from lightning_trackers.scenes import padded, scene_of
 
 PAD_VALUE = 128.0  # outside the frame; the networks subtract it
 _LENGTH = 120  # frames of a procedural video
@@ -174,12 +180,15 @@ class DomainSampling:
         positive_scale: As before.
         negative_translation: See :func:`~lightning_trackers.box_sampling.uniform_boxes`.
         negative_scale: As before.
-        size: Side of a crop, px.
+        size: Side of a crop, px; in a scene, side of the target, scene px.
         padding: Margin around the sample in its crop, crop px.
+        scene_padding: Size of what is looked at for a sample in a scene, relative to the sample.
+        scene_jitter: Scenes are larger or smaller by this to the power of a normally distributed
+            number of standard deviation 3, cut off at -2 and 2; 1 leaves them as they are.
 
     Raises:
-        ValueError: If the samples do not divide among the frames, an overlap is not in [0, 1], or
-            nothing is left of a crop.
+        ValueError: If the samples do not divide among the frames, an overlap is not in [0, 1],
+            nothing is left of a crop, or samples would look smaller than they are.
     """
 
     frames: int = 8
@@ -193,6 +202,8 @@ class DomainSampling:
     negative_scale: float = 1.6
     size: int = 107
     padding: int = 16
+    scene_padding: float = 1.2
+    scene_jitter: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -205,6 +216,8 @@ class DomainSampling:
             raise ValueError(f"domains: expected overlaps in [0, 1], got {self}")
         if not 0 <= 2 * self.padding < self.size:
             raise ValueError(f"domains: expected a padding below half of the size, got {self}")
+        if not (self.scene_padding >= 1 and self.scene_jitter >= 1):
+            raise ValueError(f"domains: expected scene_padding >= 1 <= scene_jitter, got {self}")
 
 
 class DomainDataset(Dataset[DomainBatch | SceneBatch]):
@@ -215,12 +228,12 @@ class DomainDataset(Dataset[DomainBatch | SceneBatch]):
     Args:
         sources: Sources by name; their domains are numbered through.
         sampling: How samples are drawn.
-        crops: Whether to serve crops, or whole frames and boxes.
+        crops: Whether to serve crops, or scenes and boxes.
         transforms: Albumentations transforms of each crop, e.g. flip, rotation and blur.
         seed: Seed of all draws.
 
     Raises:
-        ValueError: If there is no domain, or frames are to be transformed.
+        ValueError: If there is no domain, or scenes are to be transformed.
     """
 
     def __init__(
@@ -269,12 +282,17 @@ class DomainDataset(Dataset[DomainBatch | SceneBatch]):
         boxes = [self._boxes(shot, rng, source_id) for shot in shots]
         which = torch.tensor(domain)
         if not self.crops:
-            frames = [torch.from_numpy(shot.picture.decoded()[1]) for shot in shots]
-            positives, negatives = (
-                torch.from_numpy(np.stack(b)).float() for b in zip(*boxes, strict=True)
+            scenes = [
+                self._scene(shot, p, n, rng) for shot, (p, n) in zip(shots, boxes, strict=True)
+            ]
+            pictures, positives, negatives = zip(*scenes, strict=True)
+            return SceneBatch(
+                tuple(torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures),
+                torch.from_numpy(np.stack(positives)).float(),
+                torch.from_numpy(np.stack(negatives)).float(),
+                which,
+                source_id,
             )
-            planes = tuple(frame.permute(2, 0, 1) for frame in frames)  # (3, H, W)
-            return SceneBatch(planes, positives, negatives, which, source_id)
         if self.transforms is not None:
             self.transforms.set_random_seed(int(rng.integers(2**31)))
         crops = [self._crops(shot, p, n) for shot, (p, n) in zip(shots, boxes, strict=True)]
@@ -333,6 +351,21 @@ class DomainDataset(Dataset[DomainBatch | SceneBatch]):
         stacked = np.stack(crops)
         return stacked[: len(positives)], stacked[len(positives) :]
 
+    def _scene(
+        self, shot: Shot, positives: np.ndarray, negatives: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the part of the frame that shows all samples, and these in it, scene px."""
+        s = self.sampling
+        size = s.size * s.scene_jitter ** float(np.clip(3 * rng.standard_normal(), -2, 2))
+        looked_at = padded(np.concatenate([positives, negatives]), s.scene_padding)
+        region = np.concatenate([looked_at[:, :2].min(0), looked_at[:, 2:].max(0)])
+        box = np.asarray(shot.box_xyxy, dtype=np.float64)
+        scene = scene_of(region, np.maximum(box[2:] - box[:2], MIN_SIDE), size, s.size)
+        reduction, frame = shot.picture.decoded(float(scene.steps.min()))
+        reduced = replace(scene, corner=scene.corner / reduction, steps=scene.steps / reduction)
+        picture = reduced.shown(frame, np.full(3, PAD_VALUE))
+        return picture, scene.to_scene(positives), scene.to_scene(negatives)
+
 
 @lru_cache(maxsize=2)
 def _order(seed: int, cycle: int, domains: int) -> np.ndarray:
@@ -348,10 +381,12 @@ class DomainDataModule(pl.LightningDataModule):
     Args:
         sources: Sources by name.
         sampling: How samples are drawn; py-MDNet's by default.
-        crops: Whether to serve crops (:class:`DomainBatch`), or whole frames and boxes
+        crops: Whether to serve crops (:class:`DomainBatch`), or scenes and boxes
             (:class:`SceneBatch`).
         transforms: Albumentations transforms of each crop.
+        val_sources: Videos that are not trained on, by name; without any there is no validation.
         batches_per_epoch: Batches per epoch over all devices; one cycle over the domains by default.
+        val_batches: Batches of a validation, always the same ones; one of each domain by default.
         batch_size: Domains of a batch, for which learning rates are given: 1, each has its own branch.
         num_workers: Processes that draw batches, per device.
         seed: Seed of all draws.
@@ -367,7 +402,9 @@ class DomainDataModule(pl.LightningDataModule):
         sampling: DomainSampling | None = None,
         crops: bool = True,
         transforms: Sequence[alb.BasicTransform] = (),
+        val_sources: Mapping[str, DomainSource] | None = None,
         batches_per_epoch: int | None = None,
+        val_batches: int | None = None,
         batch_size: int = 1,
         num_workers: int = 0,
         seed: int = 0,
@@ -380,7 +417,14 @@ class DomainDataModule(pl.LightningDataModule):
                 "joins the gradients of several domains"
             )
         self.batch_size = batch_size
-        self.batches = DomainDataset(sources, sampling or DomainSampling(), crops, transforms, seed)
+        sampling = sampling or DomainSampling()
+        self.batches = DomainDataset(sources, sampling, crops, transforms, seed)
+        # Scenes are not enlarged or reduced, as crops are not transformed.
+        plain = replace(sampling, scene_jitter=1.0)
+        self.held_out = (
+            DomainDataset(val_sources, plain, crops, (), seed + 1) if val_sources else None
+        )
+        self.val_batches = val_batches or (self.held_out.domains if self.held_out else 0)
         self.batches_per_epoch = batches_per_epoch or self.batches.domains
         self.num_workers = num_workers
         self.multiprocessing_context = multiprocessing_context
@@ -392,15 +436,32 @@ class DomainDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[DomainBatch | SceneBatch]:
         """Return the batches of this rank; the loader's state is kept in checkpoints."""
-        rank = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return SampleLoader(
             self.batches,
-            EpochSampler(self.batches_per_epoch, *rank),
+            EpochSampler(self.batches_per_epoch, *self._rank()),
             self.batch_size,
             _only,
             self.num_workers,
             self.multiprocessing_context,
         )
+
+    def val_dataloader(self) -> DataLoader[DomainBatch | SceneBatch] | list[Never]:
+        """Return this rank's batches of videos that are not trained on."""
+        if self.held_out is None:
+            return []
+        rank, world_size = self._rank()
+        return DataLoader(
+            self.held_out,
+            batch_size=self.batch_size,
+            sampler=range(rank, self.val_batches, world_size),
+            collate_fn=_only,
+            **worker_options(self.num_workers, self.multiprocessing_context),
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
 
 
 def _only(batches: list[DomainBatch | SceneBatch]) -> DomainBatch | SceneBatch:

@@ -80,39 +80,72 @@ def test_positives_show_their_domain_s_target_and_negatives_do_not(source):
     assert f"/v{int(batch.domain)}/0/" in batch.source_id
 
 
-def test_samples_overlap_as_the_rules_say(source):
+def green(scene):
+    """The target in a scene: the box around its pixels."""
+    rows, columns = (
+        (scene[1] == 255).any(1).nonzero()[:, 0],
+        (scene[1] == 255).any(0).nonzero()[:, 0],
+    )
+    return torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float()
+
+
+def test_samples_overlap_as_the_rules_say_and_the_target_is_a_square(source):
     batch = dataset(source, crops=False)[3]
     frames = [int(f[1:]) for f in batch.source_id.rsplit("/", 1)[1].split(",")]
     assert len(set(frames)) == 4
     assert 2 not in frames
-    for t, frame in enumerate(frames):
-        box = torch.from_numpy(box_of(int(batch.domain), frame))
+    for t in range(4):
+        box = green(batch.scenes[t])
+        assert batch.scenes[t].dtype == torch.uint8
         assert batch.positives_xyxy[t].shape == (2, 4)
-        assert (iou_xyxy(batch.positives_xyxy[t], box) >= 0.7 - 1e-5).all()
-        assert (iou_xyxy(batch.negatives_xyxy[t], box) <= 0.5 + 1e-5).all()
-        x1, y1 = box[:2].int().tolist()
-        assert batch.frames[t].shape == (3, WH[1], WH[0])
-        assert batch.frames[t][1, y1, x1] == 255
-        assert batch.frames[t][1, y1 - 1, x1 - 1] == 90
+        # Overlaps are those of the frame; the pixels tell the target's edges to one pixel of 107.
+        assert (box[2:] - box[:2] - 107).abs().max() <= 4
+        assert (iou_xyxy(batch.positives_xyxy[t], box) >= 0.65).all()
+        assert (iou_xyxy(batch.negatives_xyxy[t], box) <= 0.55).all()
+
+
+def test_scenes_show_all_samples_with_their_margin(source):
+    batch = dataset(source, crops=False)[2]
+    for t, scene in enumerate(batch.scenes):
+        boxes = torch.cat([batch.positives_xyxy[t], batch.negatives_xyxy[t]])
+        margin = 0.1 * (boxes[:, 2:] - boxes[:, :2])  # half of what 1.2 adds
+        size = torch.tensor([scene.shape[2], scene.shape[1]])
+        assert (boxes[:, :2] - margin).min() >= -1e-3
+        assert (boxes[:, 2:] + margin <= size + 1e-3).all()
+
+
+def test_scenes_are_jittered_within_limits_and_their_boxes_with_them(source):
+    sampling = DomainSampling(frames=4, positives=8, negatives=12, scene_jitter=1.1)
+    data = DomainDataset({"set": TrackDomains(source)}, sampling, crops=False)
+    sides = []
+    for i in range(6):
+        batch = data[i]
+        for t in range(4):
+            box = green(batch.scenes[t])
+            sides.append(float((box[2:] - box[:2]).mean()))
+            assert (iou_xyxy(batch.positives_xyxy[t], box) >= 0.65).all()
+    assert 107 / 1.21 - 4 <= min(sides) < 95
+    assert 120 < max(sides) <= 107 * 1.21 + 4
 
 
 def test_crops_are_those_of_the_boxes(source):
     crops, scenes = dataset(source)[7], dataset(source, crops=False)[7]
-    # The box fills the crop's middle 75 px: white shares there and in the box of the frame agree.
+    # The box fills the crop's middle 75 px: colours there and in the box of the scene agree.
+    compared = 0
     for t in range(4):
+        scene = scenes.scenes[t]
         for k in range(3):
             x1, y1, x2, y2 = scenes.negatives_xyxy[t, k].tolist()
             shown = crops.negatives[3 * t + k, 1].float()
-            inside = [
-                (x1 + (u - 16 + 0.5) * (x2 - x1) / 75, y1 + (v - 16 + 0.5) * (y2 - y1) / 75, v, u)
-                for v in range(20, 90, 9)
-                for u in range(20, 90, 9)
-            ]
-            for x, y, v, u in inside:
-                if 1 < x < WH[0] - 1 and 1 < y < WH[1] - 1:
-                    around = scenes.frames[t][1, int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2]
-                    if (around == around[0, 0]).all():  # not at an edge
+            for v in range(20, 90, 9):
+                for u in range(20, 90, 9):
+                    x = int(x1 + (u - 16 + 0.5) * (x2 - x1) / 75)
+                    y = int(y1 + (v - 16 + 0.5) * (y2 - y1) / 75)
+                    around = scene[1, y - 6 : y + 7, x - 6 : x + 7]
+                    if around.numel() and (around == around[0, 0]).all():  # not at an edge
+                        compared += 1
                         assert shown[v, u] == around[0, 0]
+    assert compared > 100
 
 
 def test_each_cycle_shows_every_domain_once_in_another_order(source):
@@ -210,17 +243,22 @@ def test_a_network_of_branches_trains_on_them(source):
             logits = crops @ self.branches[batch.domain]
             return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
 
+        def validation_step(self, batch, batch_idx):
+            validated.append(batch.source_id)
+
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=1.0)
 
-    data = module(source)
+    validated = []
+    data = module(source, val_sources={"set": TrackDomains(source, most=2)})
     learner = Branches(data.domains)
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     trainer.fit(learner, data)
     assert trainer.global_step == VIDEOS
+    assert len(validated) == 2
     assert (learner.branches[:, 1] > 0).all()  # the target is green in every domain
 
 
@@ -231,8 +269,34 @@ def test_a_network_of_branches_trains_on_them(source):
         ({"frames": 0}, "multiples of frames"),
         ({"negative_overlap": 1.5}, "overlaps in"),
         ({"padding": 54}, "below half"),
+        ({"scene_padding": 0.9}, "scene_padding >= 1"),
+        ({"scene_jitter": 0.5}, "scene_jitter"),
     ],
 )
 def test_bad_numbers_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         DomainSampling(**options)
+
+
+def test_validation_serves_other_videos_the_same_ones_every_time(source):
+    held_out = {"drawn": ProceduralDomains(ProceduralSource(split="val"), videos=3)}
+    data = module(source, val_sources=held_out)
+    first, second = ([b.source_id for b in data.val_dataloader()] for _ in range(2))
+    assert first == second
+    assert len(first) == 3
+    assert all(i.startswith("procedural/val/") for i in first)
+    assert data.domains == VIDEOS  # no branch for them
+    assert len(module(source, val_sources=held_out, val_batches=2).val_dataloader()) == 2
+    assert module(source).val_dataloader() == []
+
+
+def test_validation_neither_transforms_nor_jitters(source):
+    videos = {"set": TrackDomains(source)}
+    data = module(source, val_sources=videos, transforms=[alb.InvertImg(p=1)])
+    assert data.held_out.transforms is None
+    jittered = DomainSampling(frames=4, positives=8, negatives=12, scene_jitter=1.5)
+    data = DomainDataModule(videos, jittered, crops=False, val_sources=videos)
+    for batch in data.val_dataloader():
+        for scene in batch.scenes:
+            box = green(scene)
+            assert (box[2:] - box[:2] - 107).abs().max() <= 4

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from lightning_trackers.backbones.imagenet import load_imagenet
 from lightning_trackers.backbones.vgg_m import read_matconvnet
-from lightning_trackers.batches import DomainBatch
 from lightning_trackers.evaluation.tracker import Tracker
 from lightning_trackers.losses import BinaryCrossEntropy
 from lightning_trackers.methods.loading import load_weights
-from lightning_trackers.methods.mdnet.network import MDNet
+from lightning_trackers.methods.mdnet.held_out import last_layer
 from lightning_trackers.siamese import for_inference
 from lightning_trackers.state_dicts import read_tensor_file
 from lightning_trackers.training import Optimisation
@@ -42,6 +41,10 @@ class Branches(nn.Module):
         """Return logits of background and target in a domain, ``(N, hidden)`` to ``(N, 2)``."""
         return nn.functional.linear(embedded, self.weight[domain], self.bias[domain])
 
+    def target_scores(self, embedded: Tensor) -> Tensor:
+        """Return the logits of *target* in every domain, ``(N, hidden)`` to ``(N, K)``."""
+        return nn.functional.linear(embedded, self.weight[:, 1], self.bias[:, 1])
+
 
 class MDNetModule(pl.LightningModule):
     """Trains the shared layers on domain batches and lends the tracker.
@@ -54,22 +57,24 @@ class MDNetModule(pl.LightningModule):
         recipe: As :class:`~lightning_trackers.siamese.SiameseModule`'s.
 
     Args:
-        network: The network.
+        network: The network, with ``backbone``, ``head`` and what ``samples`` asks of it.
         tracker: Makes a tracker from an inference copy of the network.
         optimisation: Optimizer, schedule and stages.
+        loss: ``loss(logits, labels)`` of a batch; cross-entropy by default.
     """
 
     def __init__(
         self,
-        network: MDNet,
+        network: Any,
         tracker: Callable[..., Tracker[Any]],
         optimisation: Optimisation,
+        loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.branches: Branches | None = None
         self.optimisation = optimisation
-        self.loss = BinaryCrossEntropy()
+        self.loss = loss or BinaryCrossEntropy()
         self.recipe: Mapping[str, Any] | None = None
         self._make_tracker = tracker
 
@@ -120,30 +125,82 @@ class MDNetModule(pl.LightningModule):
         with torch.inference_mode(False):
             return self._make_tracker(for_inference(self.network))
 
-    def losses(self, batch: DomainBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return cross-entropy as ``loss`` and the share of positives among the best as ``precision``.
+    def samples(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return the features of a batch's samples, ``(N, d)``, and their labels, 1 and 0, ``(N,)``.
+
+        The positive samples are first; those of one frame follow each other in both classes.
+        """
+        features = self.network.features(torch.cat([batch.positives, batch.negatives]))
+        labels = torch.zeros(len(features), device=features.device)
+        labels[: len(batch.positives)] = 1
+        return features, labels
+
+    def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the loss as ``loss`` and the share of positives among the best as ``precision``.
 
         Args:
             batch: Samples of one domain.
             generator: Source of the dropout, on the same device.
         """
-        assert self.branches is not None, "training needs branches: setup or make_branches"
-        features = self.network.features(torch.cat([batch.positives, batch.negatives]))
+        features, labels = self.samples(batch)
         embedded = self.network.head.embed(features, self._kept(len(features), generator))
-        logits = self.branches(embedded, batch.domain)
-        labels = torch.zeros(len(features), device=features.device)
-        labels[: len(batch.positives)] = 1
-        margin = logits[:, 1] - logits[:, 0]  # softmax of two is the sigmoid of the difference
-        best = logits[:, 1].topk(len(batch.positives)).indices
-        return {"loss": self.loss(margin, labels), "precision": labels[best].mean()}
+        return self._losses_of(embedded, labels, batch.domain)
 
-    def training_step(self, batch: DomainBatch, batch_idx: int) -> Tensor:
+    def _losses_of(self, embedded: Tensor, labels: Tensor, domain: Tensor) -> dict[str, Tensor]:
+        assert self.branches is not None, "training needs branches: setup or make_branches"
+        logits = self.branches(embedded, domain)
+        # The softmax of two logits is the sigmoid of their difference.
+        return {
+            "loss": self.loss(logits[:, 1] - logits[:, 0], labels),
+            "precision": precision(logits[:, 1], labels),
+        }
+
+    def held_out(self, batch: Any) -> dict[str, Tensor]:
+        """Return ``loss``, ``accuracy`` and ``precision`` on a domain that has no branch.
+
+        A last layer is learnt from the samples of half of the frames, as for a target that is new to
+        a tracker, and judged on the others.
+
+        Args:
+            batch: Samples of one domain.
+
+        Raises:
+            ValueError: If a class has fewer than two samples.
+        """
+        features, labels = self.samples(batch)
+        positives = int(labels.sum())
+        if min(positives, len(labels) - positives) < 2:
+            raise ValueError(
+                f"validation: expected at least two samples of each class, got {positives} and "
+                f"{len(labels) - positives}"
+            )
+        embedded = self.network.head.embed(features)
+        known = torch.zeros_like(labels, dtype=torch.bool)
+        for label in (1, 0):
+            own = (labels == label).nonzero()[:, 0]
+            known[own[: len(own) // 2]] = True
+        weight, bias = last_layer(embedded[known], labels[known])
+        margin, wanted = embedded[~known] @ weight + bias, labels[~known]
+        right = ((margin > 0) == (wanted == 1)).float()
+        return {
+            "loss": self.loss(margin, wanted),
+            # Of both classes alike: a batch shows more background.
+            "accuracy": (right[wanted == 1].mean() + right[wanted == 0].mean()) / 2,
+            "precision": precision(margin, wanted),
+        }
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log it."""
         # By batch, not by step: with accumulation several batches belong to one step.
         seed = self.current_epoch * 1_000_003 + batch_idx
         losses = self.losses(batch, torch.Generator(self.device).manual_seed(seed))
         self.log_dict({f"train/{n}": v.detach() for n, v in losses.items()}, batch_size=1)
         return losses["loss"]
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log loss, accuracy and precision on a video that is not trained on."""
+        found = {f"val/{name}": value for name, value in self.held_out(batch).items()}
+        self.log_dict(found, batch_size=1, sync_dist=True)
 
     def on_train_epoch_start(self) -> None:
         """Let the stages whose epoch has come learn, and keep the others still."""
@@ -167,3 +224,9 @@ class MDNetModule(pl.LightningModule):
         drawn = torch.rand(shape, generator=generator, device=generator.device)
         first, second = (drawn < keep).to(head.fc4.weight.dtype) / keep
         return first, second
+
+
+def precision(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the share of positives among as many of the best samples as there are positives."""
+    best = scores.topk(int(labels.sum())).indices
+    return labels[best].mean()

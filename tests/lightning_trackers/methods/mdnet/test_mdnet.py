@@ -89,6 +89,7 @@ def trained(tmp_path_factory):
     data = DomainDataModule(
         {"drawn": ProceduralDomains(ProceduralSource(plates=2, sprites=4), videos=3)},
         DomainSampling(frames=1, positives=4, negatives=6),
+        val_sources={"drawn": ProceduralDomains(ProceduralSource(split="val"), videos=1)},
         batches_per_epoch=2,
     )
     trainer = pl.Trainer(
