@@ -28,7 +28,9 @@ def test_one_domain_has_nothing_to_be_told_from():
 
 def test_large_scores_in_half_precision_stay_finite():
     scores = torch.tensor([[60000.0, -60000.0]], dtype=torch.float16)
-    assert instance_embedding_loss(scores, torch.tensor(1)).item() == pytest.approx(120000, rel=1e-3)
+    assert instance_embedding_loss(scores, torch.tensor(1)).item() == pytest.approx(
+        120000, rel=1e-3
+    )
 
 
 def test_vectors_are_refused():
