@@ -89,6 +89,11 @@ def logits_together(
     Returns:
         Logits, ``(T, N, 2)``.
     """
+    if len(features) == 1:  # nothing to batch: without the cost of vmap
+        own = {name: value.squeeze(0) for name, value in weights.items()}
+        factors = None if kept is None else (kept[0].squeeze(0), kept[1].squeeze(0))
+        alone: Tensor = functional_call(head, own, (features.squeeze(0), factors))
+        return alone.unsqueeze(0)
 
     def one(own: Weights, samples: Tensor, factors: tuple[Tensor, Tensor] | None) -> Tensor:
         found: Tensor = functional_call(head, own, (samples, factors))

@@ -138,40 +138,65 @@ def update(
     }
     rates = {n: lr * (s.fc6_lr_multiplier if n.startswith("fc6") else 1.0) for n in weights}
     like = next(iter(weights.values()))
-    count = s.positives + s.generated + s.negatives
-    labels = torch.zeros((len(learners), count), device=like.device)
-    labels[:, : s.positives + s.generated] = 1
+    positives = s.positives + s.generated
+    samples = like.new_empty((len(learners), positives + s.negatives, head.inputs))
+    # On the CPU one target after the other: the candidates of several do not fit into the cache.
+    together = 1 if like.device.type == "cpu" else len(learners)
+    candidates = like.new_empty((together, s.candidates, head.inputs))
+    labels = torch.zeros(samples.shape[:2], device=like.device)
+    labels[:, :positives] = 1
     total = like.new_zeros(len(learners))
     for i in range(iterations):
-        positives = torch.stack(
-            [p.positives[x.positives[i]] for p, x in zip(pools, plans, strict=True)]
-        )
+        for own, pool, plan in zip(samples, pools, plans, strict=True):
+            torch.index_select(pool.positives, 0, plan.positives[i], out=own[: s.positives])
         if s.generated:
             uniform = torch.from_numpy(
                 np.stack([uniform_draws(x.rng, s.generated, head.inputs) for x in learners])
             )
-            drawn = statistical_samples(positives, uniform.to(positives), s.alpha)
-            positives = torch.cat([positives, drawn], dim=1)
-        candidates = torch.stack(
-            [p.negatives[x.candidates[i]] for p, x in zip(pools, plans, strict=True)]
-        )
-        negatives = hardest(head, weights, candidates, s.negatives)
+            samples[:, s.positives : positives] = statistical_samples(
+                samples[:, : s.positives], uniform.to(samples), s.alpha
+            )
+        mined = samples[:, positives:]
+        _mine(head, weights, pools, [x.candidates[i] for x in plans], candidates, mined)
         kept = torch.stack([x.kept[i] for x in plans], dim=1).to(like)  # (2, T, count, hidden)
-        scale = 1 / (1 - head.dropout)
+        kept *= 1 / (1 - head.dropout)
         with torch.enable_grad():
             leaves = {name: value.requires_grad_() for name, value in weights.items()}
-            logits = logits_together(
-                head,
-                leaves,
-                torch.cat([positives, negatives], dim=1),
-                (kept[0] * scale, kept[1] * scale) if head.dropout else None,
-            )
+            factors = (kept[0], kept[1]) if head.dropout else None
+            logits = logits_together(head, leaves, samples, factors)
             # The softmax of two logits is the sigmoid of their difference.
             losses = _rows(loss, logits[..., 1] - logits[..., 0], labels)
             gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
         _descend_(weights, velocity, gradients, rates, s)
         total += losses.detach()
     _hand_out(learners, weights, velocity, total / max(1, iterations))
+
+
+@torch.no_grad()
+def _mine(
+    head: nn.Module,
+    weights: Weights,
+    pools: Sequence[Pool],
+    numbers: Sequence[Tensor],
+    candidates: Tensor,
+    found: Tensor,
+) -> None:
+    """Write the hardest of each target's candidates into ``found``, ``(T, count, d)``.
+
+    Args:
+        head: The head.
+        weights: The targets' weights, ``(T, ...)`` each.
+        pools: Where each target's candidates are from.
+        numbers: Which they are, ``(N,)`` each.
+        candidates: Room for those of as many targets as are looked at together, ``(G, N, d)``.
+        found: Result.
+    """
+    for start in range(0, len(pools), len(candidates)):
+        part = slice(start, start + len(candidates))
+        for own, pool, chosen in zip(candidates, pools[part], numbers[part], strict=True):
+            torch.index_select(pool.negatives, 0, chosen, out=own)
+        own_weights = {name: value[part] for name, value in weights.items()}
+        found[part] = hardest(head, own_weights, candidates, found.shape[1])
 
 
 @torch.no_grad()
@@ -249,13 +274,13 @@ def _descend_(
     s: UpdateSettings,
 ) -> None:
     """Take a step of gradient descent with momentum, each target's gradient clipped by itself."""
-    squares = [g.flatten(1).square().sum(1) for g in gradients]
-    norm = torch.stack(squares).sum(0).sqrt()  # (T,)
+    norms = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]
+    norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # (T,)
     shrink = (s.gradient_clip / (norm + 1e-6)).clamp(max=1)
     for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-        step = gradient * shrink.view(-1, *[1] * (gradient.ndim - 1))
-        step = step.add_(weight.detach(), alpha=s.weight_decay)
-        velocity[name].mul_(s.momentum).add_(step)
+        gradient.mul_(shrink.view(-1, *[1] * (gradient.ndim - 1)))
+        gradient.add_(weight.detach(), alpha=s.weight_decay)
+        torch.add(gradient, velocity[name], alpha=s.momentum, out=velocity[name])
         weight.detach().sub_(velocity[name], alpha=rates[name])
 
 

@@ -140,6 +140,40 @@ def test_the_search_widens_while_the_target_is_lost_and_a_short_update_follows(t
     assert state.translation == 0.6
 
 
+def test_a_target_that_leaves_and_returns_is_found_again(tracker):
+    state = tracker.start(frame(60), box(60))
+    for i in range(1, 4):
+        tracker.step([state], [frame(60 + 2 * i)])
+    for _ in range(4):
+        gone = tracker.step([state], [frame()])[0]
+        assert gone.score < 0.5
+    assert state.found == 3
+    assert state.translation > SETTINGS.translation
+    for _ in range(4):
+        back = tracker.step([state], [frame(70)])[0]
+    assert back.score > 0.5
+    assert iou_xyxy(back.box_xyxy, box(70).astype(np.float32)) > 0.5
+    assert state.translation == SETTINGS.translation
+
+
+def test_an_update_that_diverges_is_taken_back_counted_and_said(tracker, caplog):
+    state = tracker.start(frame(60), box(60))
+    before = {name: value.clone() for name, value in state.learner.weights.items()}
+    tracker.settings = replace(SETTINGS, update_lr=1e36)
+    for i in range(1, 4):  # the third is due
+        prediction = tracker.step([state], [frame(60 + 2 * i)])[0]
+    assert state.statistics()["failed_updates"] == 1
+    assert "not finite" in caplog.text
+    for name, value in before.items():
+        assert torch.equal(state.learner.weights[name], value)
+    tracker.settings = SETTINGS
+    for i in range(4, 7):
+        prediction = tracker.step([state], [frame(60 + 2 * i)])[0]
+    assert np.isfinite(prediction.box_xyxy).all()
+    assert state.statistics()["failed_updates"] == 1
+    assert not torch.equal(state.learner.weights["fc4.weight"], before["fc4.weight"])
+
+
 def test_box_regression_is_reported_and_not_fed_back(tracker):
     state = tracker.start(frame(60), box(60))
     state.regression = replace(

@@ -41,6 +41,17 @@ def test_equals_the_convolution(size_hw, kernel_size, bias):
         torch.testing.assert_close(WinogradConv2d(conv)(images), conv(images))
 
 
+# Tiles of many small images go through the products together; the last group is partial.
+def test_many_small_images_equal_the_convolution():
+    conv = nn.Conv2d(3, 5, 3).double()
+    images = draw(130, 3, 5, 5)
+    module = WinogradConv2d(conv)
+    assert 1 < module._together(images) < 130
+    assert module._together(draw(2, 3, 40, 40)) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(module(images), conv(images))
+
+
 # ResNet's: 31 cells, padding as wide as the dilation; and uneven sizes with other padding.
 @pytest.mark.parametrize(
     ("dilation", "padding", "size_hw"),
