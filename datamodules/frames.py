@@ -168,6 +168,10 @@ class FileView:
         """Return what the window shows, uint8 RGB ``(size, size, 3)``."""
         return self.picture.crop(window)
 
+    def frame(self) -> np.ndarray:
+        """Return the whole frame, uint8 RGB ``(H, W, 3)``."""
+        return self.picture.decoded()[1]
+
 
 @dataclass
 class JpegView:

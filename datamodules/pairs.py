@@ -4,7 +4,7 @@ Source: Bertinetto et al., Fully-Convolutional Siamese Networks, ECCVW 2016, Sec
 video); Zhu et al., Distractor-aware Siamese Networks, ECCV 2018, Section 3.2 (negative pairs).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple, Protocol, cast, runtime_checkable
@@ -18,7 +18,7 @@ from datamodules.augment import CropAugmentation, Photometric
 from datamodules.frames import share_picture
 from datamodules.loading import EpochSampler, Redraws, SampleLoader, worker_options
 from lightning_trackers.batches import PairBatch
-from lightning_trackers.crops import View, Window, search_window
+from lightning_trackers.crops import Stretch, View, Window, search_window
 
 
 class PairSource(Protocol):
@@ -40,6 +40,15 @@ class PairSource(Protocol):
         Returns:
             Exemplar view, search view, and where they come from.
         """
+        ...
+
+
+@runtime_checkable
+class WholeView(View, Protocol):
+    """A view that can show its whole frame."""
+
+    def frame(self) -> np.ndarray:
+        """Return the whole frame, uint8 RGB ``(H, W, 3)``."""
         ...
 
 
@@ -88,11 +97,14 @@ class PairGeometry:
         exemplar_size: Side of the exemplar crop, px.
         search_size: Side of the search crop, px.
         context_amount: Margin around the target, relative to width plus height.
+        whole_frames: Show whole frames instead, stretched to squares of these sizes. Shift and scale
+            of an augmentation, which move windows, have no part in it.
     """
 
     exemplar_size: int = 127
     search_size: int = 255
     context_amount: float = 0.5
+    whole_frames: bool = False
 
 
 class PairSample(NamedTuple):
@@ -196,25 +208,44 @@ class PairDataset(Dataset[PairSample]):
         for view in (exemplar_view, search_view):
             _check_box(view.box_xyxy, source_id)
         share_picture(exemplar_view, search_view)
-        g = self.geometry
-        exemplar_window = search_window(
-            exemplar_view.box_xyxy, g.exemplar_size, g.exemplar_size, g.context_amount
+        exemplar_crop, exemplar_box = self._shown(
+            exemplar_view, self.geometry.exemplar_size, self.exemplar, rng, source_id
         )
-        exemplar_window = jittered(exemplar_window, self.exemplar, rng)
-        search = search_window(
-            search_view.box_xyxy, g.search_size, g.exemplar_size, g.context_amount
+        search_crop, search_box = self._shown(
+            search_view, self.geometry.search_size, self.search, rng, source_id
         )
-        search = jittered(search, self.search, rng)
-        box = search.to_crop(np.asarray(search_view.box_xyxy, dtype=np.float64))
-        exemplar_box = exemplar_window.to_crop(np.asarray(exemplar_view.box_xyxy, dtype=np.float64))
         return PairSample(
-            self.vary_exemplar(exemplar_view.crop(exemplar_window), rng),
-            self.vary_search(search_view.crop(search), rng),
-            box.astype(np.float32),
+            self.vary_exemplar(exemplar_crop(), rng),
+            self.vary_search(search_crop(), rng),
+            search_box.astype(np.float32),
             positive,
             source_id,
             exemplar_box.astype(np.float32),
         )
+
+    def _shown(
+        self,
+        view: View,
+        size: int,
+        amount: CropAugmentation,
+        rng: np.random.Generator,
+        source_id: str,
+    ) -> tuple[Callable[[], np.ndarray], np.ndarray]:
+        """Return what makes a view's crop, and its box in it."""
+        g = self.geometry
+        box = np.asarray(view.box_xyxy, dtype=np.float64)
+        if g.whole_frames:
+            if not isinstance(view, WholeView):
+                raise ValueError(
+                    f"{source_id}: a {type(view).__name__} has no whole frame; set "
+                    "geometry.whole_frames to false, or train from files or drawn video"
+                )
+            frame = view.frame()
+            stretch = Stretch((frame.shape[1], frame.shape[0]), size)
+            return partial(stretch.shown, frame), stretch.to_crop(box)
+        window = search_window(view.box_xyxy, size, g.exemplar_size, g.context_amount)
+        window = jittered(window, amount, rng)
+        return partial(view.crop, window), window.to_crop(box)
 
 
 @lru_cache(maxsize=2)

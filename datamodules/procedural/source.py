@@ -28,6 +28,10 @@ class SceneView:
         """Return what the window shows, uint8 RGB ``(size, size, 3)``."""
         return self.scene.crop(self.t, window)
 
+    def frame(self) -> np.ndarray:
+        """Return the whole frame, uint8 RGB ``(H, W, 3)``."""
+        return self.scene.frame(self.t)
+
 
 class ProceduralSource:
     """Exemplar and search views of drawn video.

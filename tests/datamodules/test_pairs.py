@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -369,3 +370,32 @@ def test_a_track_of_one_frame_is_paired_with_itself_and_decoded_once(tmp_path, m
     assert sample.is_positive
     assert np.isfinite(sample.search_box_xyxy).all()
     assert decoded == [str(tmp_path / "still_4.jpg")]
+
+
+def test_whole_frames_are_stretched_and_their_boxes_with_them():
+    source = {"drawn": WeightedSource(ProceduralSource(plates=2, sprites=4))}
+    geometry = PairGeometry(64, 96, whole_frames=True)
+    still = CropAugmentation(shift=40, scale=0.5)  # without effect
+    pairs = PairDataset(source, geometry, still, still, 0.0, 0, 10)
+    sample = pairs[3]
+    assert (sample.exemplar.shape, sample.search.shape) == ((64, 64, 3), (96, 96, 3))
+    view = ProceduralSource(plates=2, sprites=4).redraw(sample.source_id)[1]
+    height, width = view.frame().shape[:2]
+    scale = np.array([96 / width, 96 / height] * 2)
+    np.testing.assert_allclose(sample.search_box_xyxy, view.box_xyxy * scale, rtol=1e-5)
+
+
+def test_a_view_without_a_frame_is_refused_where_frames_are_asked_for():
+    class Crops:
+        name = "crops"
+
+        def draw(self, rng, *, max_gap, positive):
+            view = SimpleNamespace(box_xyxy=np.array([1.0, 1, 5, 5]), crop=None)
+            return view, view, "crops/1"
+
+    pairs = PairDataset(
+        {"crops": WeightedSource(Crops())}, PairGeometry(whole_frames=True),
+        CropAugmentation(), CropAugmentation(), 0.0, 0, 10,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"crops/1: a SimpleNamespace has no whole frame"):
+        pairs[0]
