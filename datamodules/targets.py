@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -15,16 +16,67 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.domains import DomainSource, Shot
 from datamodules.errors import DatasetError
-from datamodules.frames import FrameError
 from datamodules.loading import EpochSampler, SampleLoader
 from lightning_trackers.batches import TargetBatch
 from lightning_trackers.boxes import iou_xyxy
-from lightning_trackers.crops import crop_box
+from lightning_trackers.crops import Window, crop, crop_box, search_window
 
 log = logging.getLogger(__name__)
 
 _TRIES = 50
 _SIZES = (1.0, 0.5, 0.25)  # of the background, relative to the target
+_SURROUNDINGS = 5.0  # side of what is kept of a frame, relative to the exemplar window
+_KEPT_SIZE = 384  # px
+
+
+@dataclass(frozen=True)
+class KeptView:
+    """The part of a frame around its target, and, if there is one, what hides the target.
+
+    Args:
+        surroundings: What ``window`` shows of the frame, uint8 RGB, shape ``(P, P, 3)``.
+        window: Which part that is.
+        box_xyxy: The target, shape ``(4,)``, frame px.
+        positive: A picture that is shown in the target's place, uint8 RGB, shape ``(S, S, 3)``.
+    """
+
+    surroundings: np.ndarray
+    window: Window
+    box_xyxy: np.ndarray
+    positive: np.ndarray | None = None
+
+    def crop(self, window: Window) -> np.ndarray:
+        """Return what a window shows, uint8 RGB ``(size, size, 3)``."""
+        to_kept = self.window
+        half = window.side / 2
+        corners = np.array(
+            [window.cx - half, window.cy - half, window.cx + half, window.cy + half]
+        )
+        x1, y1, x2, y2 = to_kept.to_crop(corners)
+        seen = Window((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, window.size)
+        picture = self.surroundings
+        if self.positive is not None:
+            picture = pasted(picture, self.positive, to_kept.to_crop(self.box_xyxy))
+        return crop(picture, seen)
+
+
+def pasted(frame: np.ndarray, picture: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+    """Return a frame with a picture, stretched, in place of what a box shows.
+
+    Args:
+        frame: uint8 RGB, shape ``(H, W, 3)``; it is not changed.
+        picture: uint8 RGB, shape ``(S, S, 3)``.
+        box_xyxy: Where it goes, px; rounded to whole pixels, cut at the frame's border.
+    """
+    height, width = frame.shape[:2]
+    left, top, right, bottom = (round(float(v)) for v in box_xyxy)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    stretched = cv2.resize(picture, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    x1, y1, x2, y2 = max(0, left), max(0, top), min(width, right), min(height, bottom)
+    result = frame.copy()
+    if x1 < x2 and y1 < y2:
+        result[y1:y2, x1:x2] = stretched[y1 - top : y2 - top, x1 - left : x2 - left]
+    return result
 
 
 @dataclass(frozen=True)
@@ -32,82 +84,30 @@ class VideoTargets:
     """One target in T frames of its video.
 
     Args:
+        number: Of the video, counted over the videos of all sources.
         source_id: Where they come from.
         targets: The target in each frame, uint8 RGB, shape ``(T, 3, S, S)``.
         backgrounds: A place beside it, uint8 RGB, shape ``(T, 3, S, S)``.
+        views: The frames.
     """
 
+    number: int
     source_id: str
     targets: np.ndarray
     backgrounds: np.ndarray
+    views: list[KeptView]
 
 
-def video_targets(
-    source: DomainSource, domain: int, frames: int, size: int, seed: int
-) -> VideoTargets | None:
-    """Return the targets of a video; None where fewer than two frames can be used.
+class TargetPool:
+    """The targets of some videos, drawn or read once and kept in memory.
 
-    A frame whose target leaves no room for a background is not used.
-
-    Args:
-        source: The videos.
-        domain: Number of the video.
-        frames: Frames that are looked at.
-        size: Side of a picture, px.
-        seed: Seed of all draws.
-    """
-    rng = np.random.default_rng([seed, domain])
-    shots, source_id = source.draw(domain, rng, frames)
-    pairs = []
-    for shot in shots:
-        background_xyxy = background_box(rng, shot)
-        if background_xyxy is None:
-            continue
-        try:
-            pairs.append(_pictures(shot, background_xyxy, size))
-        except FrameError as error:
-            log.warning("%s; the frame is left out", error)
-    if len(pairs) < 2:
-        return None
-    targets, backgrounds = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*pairs, strict=True))
-    return VideoTargets(source_id, targets, backgrounds)
-
-
-def background_box(rng: np.random.Generator, shot: Shot) -> np.ndarray | None:
-    """Draw a box of the frame that shows nothing of the target, ``(4,)``, px; None without room.
-
-    It has the target's size, or, where that finds no room, half or a quarter of it.
-    """
-    wh = np.asarray(shot.box_xyxy[2:] - shot.box_xyxy[:2], dtype=np.float64)
-    for size in _SIZES:
-        room = np.array(shot.frame_wh) - size * wh
-        if (room < 0).any():
-            continue
-        corners = rng.uniform(0, 1, (_TRIES, 2)) * room
-        boxes = np.concatenate([corners, corners + size * wh], axis=1)
-        free = boxes[iou_xyxy(boxes, np.asarray(shot.box_xyxy, dtype=np.float64)) == 0]
-        if len(free):
-            return np.asarray(free[0])
-    return None
-
-
-def _pictures(shot: Shot, background_xyxy: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    boxes = [np.asarray(shot.box_xyxy, dtype=np.float64), background_xyxy]
-    finest = min(float((box[2:] - box[:2]).min()) for box in boxes) / size
-    reduction, frame = shot.picture.decoded(finest)
-    target, background = (crop_box(frame, box / reduction, size, padding=0) for box in boxes)
-    return target, background
-
-
-class TargetDataset(Dataset[TargetBatch]):
-    """Targets by number, each with another frame of its video as exemplar.
-
-    The pictures are drawn or read once, when the dataset is made, and kept in memory.
+    A frame whose target leaves no room for a background is not used, nor is a video with fewer than
+    two frames; the log says so.
 
     Args:
         sources: Videos by name.
-        frames: Frames of each video.
-        size: Side of a picture, px.
+        frames: Frames of each video that are looked at.
+        size: Side of a target's picture, px.
         seed: Seed of all draws.
 
     Raises:
@@ -117,14 +117,11 @@ class TargetDataset(Dataset[TargetBatch]):
     def __init__(
         self, sources: Mapping[str, DomainSource], frames: int = 8, size: int = 64, seed: int = 0
     ) -> None:
-        self.seed = seed
         self.videos: list[VideoTargets] = []
-        self.domains: list[int] = []
-        """Number of each video, counted over all videos of all sources."""
-        first = 0
+        number = 0
         for source in sources.values():
             for domain in range(len(source)):
-                found = video_targets(source, domain, frames, size, seed)
+                found = _video(source, domain, number, frames, size, seed)
                 if found is None:
                     log.warning(
                         "source %s, video %d: fewer than two frames with a target and a background "
@@ -132,38 +129,113 @@ class TargetDataset(Dataset[TargetBatch]):
                         source.name,
                         domain,
                     )
-                    continue
-                self.videos.append(found)
-                self.domains.append(first + domain)
-            first += len(source)
+                else:
+                    self.videos.append(found)
+                number += 1
         if not self.videos:
             raise DatasetError(
                 f"targets of {', '.join(sources) or 'no source'}: expected videos with two frames "
-                f"that show a target and some background beside it, got none in {first} videos; an "
+                f"that show a target and some background beside it, got none in {number} videos; an "
                 "occluder is cut out of the background, so targets must not fill their frames"
             )
 
-    def __getitem__(self, index: int) -> TargetBatch:
-        """Return target number ``index`` as a batch of one; any number from 0 on is one."""
-        rng = np.random.default_rng([self.seed, index])
-        video = self.videos[int(rng.integers(len(self.videos)))]
-        target, exemplar = rng.choice(len(video.targets), 2, replace=False)
-        background = int(rng.integers(len(video.backgrounds)))
+    def draw(self, video: VideoTargets, rng: np.random.Generator, count: int) -> TargetBatch:
+        """Draw targets of a video, each with another frame of it as exemplar."""
+        frames = len(video.targets)
+        target = rng.integers(frames, size=count)
+        exemplar = (target + rng.integers(1, frames, size=count)) % frames
+        background = rng.integers(frames, size=count)
         return TargetBatch(
-            torch.from_numpy(video.targets[target][None]),
-            torch.from_numpy(video.targets[exemplar][None]),
-            torch.from_numpy(video.backgrounds[background][None]),
-            [f"{video.source_id}/{target}-{exemplar}"],
+            torch.from_numpy(video.targets[target]),
+            torch.from_numpy(video.targets[exemplar]),
+            torch.from_numpy(video.backgrounds[background]),
+            [f"{video.source_id}/{t}-{e}" for t, e in zip(target, exemplar, strict=True)],
         )
+
+
+def background_box(rng: np.random.Generator, shot: Shot) -> np.ndarray | None:
+    """Draw a box of the frame that shows nothing of the target, ``(4,)``, px; None without room.
+
+    It has the target's size, or, where that finds no room, half or a quarter of it.
+    """
+    target = np.asarray(shot.box_xyxy, dtype=np.float64)
+    for size in _SIZES:
+        wh = size * (target[2:] - target[:2])
+        room = np.array(shot.frame_wh) - wh
+        if (room < 0).any():
+            continue
+        corners = rng.uniform(0, 1, (_TRIES, 2)) * room
+        boxes = np.concatenate([corners, corners + wh], axis=1)
+        free = boxes[iou_xyxy(boxes, target) == 0]
+        if len(free):
+            return np.asarray(free[0])
+    return None
+
+
+def _video(
+    source: DomainSource, domain: int, number: int, frames: int, size: int, seed: int
+) -> VideoTargets | None:
+    rng = np.random.default_rng([seed, number])
+    shots, source_id = source.draw(domain, rng, frames)
+    kept = []
+    for shot in shots:
+        background_xyxy = background_box(rng, shot)
+        if background_xyxy is not None:
+            kept.append(_looked_at(shot, background_xyxy, size))
+    if len(kept) < 2:
+        return None
+    targets, backgrounds, views = zip(*kept, strict=True)
+    return VideoTargets(
+        number,
+        source_id,
+        np.stack(targets).transpose(0, 3, 1, 2),
+        np.stack(backgrounds).transpose(0, 3, 1, 2),
+        list(views),
+    )
+
+
+def _looked_at(
+    shot: Shot, background_xyxy: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, KeptView]:
+    """Return the target, the background and the surroundings."""
+    box = np.asarray(shot.box_xyxy, dtype=np.float64)
+    window = search_window(box, _KEPT_SIZE, round(_KEPT_SIZE / _SURROUNDINGS))
+    reduction, frame = shot.picture.decoded(1.0)
+    target, background = (
+        crop_box(frame, b / reduction, size, padding=0) for b in (box, background_xyxy)
+    )
+    reduced = Window(
+        window.cx / reduction, window.cy / reduction, window.side / reduction, _KEPT_SIZE
+    )
+    return target, background, KeptView(crop(frame, reduced), window, box)
+
+
+class TargetDataset(Dataset[TargetBatch]):
+    """Targets by number, one in a batch: number n of a seed is always the same.
+
+    Args:
+        pool: Where they come from; every video is equally likely.
+        seed: Seed of all draws.
+    """
+
+    def __init__(self, pool: TargetPool, seed: int = 0) -> None:
+        self.pool, self.seed = pool, seed
+
+    def __getitem__(self, index: int) -> TargetBatch:
+        """Return target number ``index``; any number from 0 on is one."""
+        rng = np.random.default_rng([self.seed, index])
+        video = self.pool.videos[int(rng.integers(len(self.pool.videos)))]
+        return self.pool.draw(video, rng, 1)
 
 
 def together(batches: Sequence[TargetBatch]) -> TargetBatch:
     """Return batches as one."""
-    targets, exemplars, backgrounds = (
-        torch.cat([batch[i] for batch in batches])  # type: ignore[misc]
-        for i in range(3)
+    return TargetBatch(
+        torch.cat([b.targets for b in batches]),
+        torch.cat([b.exemplars for b in batches]),
+        torch.cat([b.backgrounds for b in batches]),
+        [name for b in batches for name in b.source_id],
     )
-    return TargetBatch(targets, exemplars, backgrounds, [n for b in batches for n in b.source_id])
 
 
 class TargetDataModule(pl.LightningDataModule):
@@ -196,7 +268,8 @@ class TargetDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Draw or read the pictures."""
         if self.targets is None:
-            self.targets = TargetDataset(self.sources, self.frames, self.size, self.seed)
+            pool = TargetPool(self.sources, self.frames, self.size, self.seed)
+            self.targets = TargetDataset(pool, self.seed)
 
     def train_dataloader(self) -> DataLoader[TargetBatch]:
         """Return the batches; the loader's state is kept in checkpoints."""

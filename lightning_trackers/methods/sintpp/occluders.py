@@ -3,15 +3,18 @@
 Source: Wang et al., SINT++, CVPR 2018, Sections 4.2, 5.3 and 5.4.
 """
 
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_trackers.batches import TargetBatch
-from lightning_trackers.methods.sintpp.adversary import SpatialTransformer
+from lightning_trackers.methods.loading import load_weights
+from lightning_trackers.methods.sintpp.adversary import AdversaryModule
 from lightning_trackers.methods.sintpp.hptn import HPTN
 from lightning_trackers.methods.sintpp.occlusion import cover, draw_boxes
+from lightning_trackers.state_dicts import read_tensor_file
 
 
 class Occluder(Protocol):
@@ -91,9 +94,16 @@ class AgentOccluder:
 
     Args:
         agent: The agent; its policy is greedy here.
+        checkpoint: Checkpoint of its training; without it the agent is taken as it is.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a checkpoint of this agent.
     """
 
-    def __init__(self, agent: HPTN) -> None:
+    def __init__(self, agent: HPTN, checkpoint: str | Path | None = None) -> None:
+        if checkpoint is not None:
+            _load_network(agent.network, checkpoint)
         self.agent = agent.eval()
 
     def __call__(self, batch: TargetBatch, generator: torch.Generator) -> Tensor:
@@ -124,12 +134,24 @@ class AdversaryOccluder:
     """Warps targets as a trained spatial transformer does, then covers them at random (Section 5.4).
 
     Args:
-        warp: The spatial transformer.
+        adversary: The trained adversary.
         random: The occlusion.
+        checkpoint: Checkpoint of its training; without it the adversary is taken as it is.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a checkpoint of this adversary.
     """
 
-    def __init__(self, warp: SpatialTransformer, random: RandomOccluder) -> None:
-        self.warp = warp.eval()
+    def __init__(
+        self,
+        adversary: AdversaryModule,
+        random: RandomOccluder,
+        checkpoint: str | Path | None = None,
+    ) -> None:
+        if checkpoint is not None:
+            _load_network(adversary.network, checkpoint)
+        self.warp = adversary.network.eval()
         self.random = random
 
     @torch.no_grad()
@@ -137,3 +159,16 @@ class AdversaryOccluder:
         """Return targets warped and covered."""
         warped = self.warp(batch.targets.float()).round().clamp(0, 255).to(torch.uint8)
         return self.random(batch._replace(targets=warped), generator)
+
+
+def _load_network(network: nn.Module, checkpoint: str | Path) -> None:
+    content: Any = read_tensor_file(Path(checkpoint), "checkpoint")
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ValueError(f"checkpoint {checkpoint}: expected the key 'state_dict'")
+    prefix = "network."
+    state = {
+        name.removeprefix(prefix): value
+        for name, value in content["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    load_weights(network, state, f"checkpoint {checkpoint}")
