@@ -5,12 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lightning_trackers.methods.dslt import DSLTTracker
 from lightning_trackers.methods.gradnet import GradNetTracker
 from lightning_trackers.methods.loading import build, load_weights, read_checkpoint
 from lightning_trackers.online import OnlineTracker
 from lightning_trackers.runtime.onnx import export_network
 
 _ONLINE: Mapping[type, str] = {
+    DSLTTracker: "every target has a regression of its own that is trained while it is tracked",
     GradNetTracker: "its template is corrected by the gradient of its loss, on the first frame too",
     OnlineTracker: "every target has layers of its own that are trained while it is tracked",
 }

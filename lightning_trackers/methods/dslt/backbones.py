@@ -18,6 +18,8 @@ class StridedResNet50(ResNet50):
     middle cell of both maps lies on the middle pixel.
     """
 
+    deep_stride = 16
+
     def __init__(self) -> None:
         super().__init__(outputs=(2, 3))
         self.conv1.padding = (3, 3)

@@ -34,7 +34,8 @@ class DSLT(nn.Module):
     its state.
 
     Args:
-        backbone: Gives a shallow and a deep map, ``out_channels`` of two numbers.
+        backbone: Gives a shallow and a deep map, ``out_channels`` of two numbers; ``deep_stride`` where
+            the deep map's stride is not the shallow one's.
         channels: Channels of the reduced maps.
         connect_features: Add the deep map to the shallow one before the regression.
         connect_responses: Regress the deep map too and add its response.
@@ -61,6 +62,7 @@ class DSLT(nn.Module):
             raise ValueError("dslt: the deep map has no use without any connection")
         self.backbone = backbone
         self.stride = int(backbone.stride)  # type: ignore[arg-type]  # of the shallow map, px
+        self.upsampling = int(getattr(backbone, "deep_stride", self.stride)) // self.stride
         self.channels = channels
         self.connect_features = connect_features
         self.connect_responses = connect_responses
@@ -73,7 +75,7 @@ class DSLT(nn.Module):
 
     def features(self, images: Tensor) -> Maps:
         """Return both maps of images, ``(B, 3, H, W)`` to ``(B, C_i, H', W')`` each."""
-        return aligned(Maps(*self.backbone(images)))
+        return aligned(Maps(*self.backbone(images)), self.upsampling)
 
     def initial_weights(self, kernel_hw: tuple[int, int]) -> Weights:
         """Return a new target's weights: the shared reductions, and regressions of 0.
@@ -112,17 +114,21 @@ class DSLT(nn.Module):
         return response
 
 
-def aligned(maps: Maps) -> Maps:
+def aligned(maps: Maps, upsampling: int = 1) -> Maps:
     """Bring the deep map onto the shallow one's cells, and cut both to the cells that both have.
 
-    A deep map of half the resolution is interpolated bilinearly: with its first and last cell on the
-    shallow one's where padded convolutions halved it (2 n - 1 cells become n), in the middle of 2 × 2
-    cells where pooling did (2 n become n). Maps of one stride share their middle.
+    A deep map of larger stride is interpolated bilinearly: its first and last cell lie on the shallow
+    one's where padded convolutions thinned it out (9 cells become 5), in the middle of 2 × 2 cells
+    where pooling did (8 become 4). Maps of one stride share their middle.
+
+    Args:
+        maps: ``(B, C_i, H_i, W_i)`` each.
+        upsampling: Stride of the deep map relative to the shallow one's.
     """
     shallow, deep = maps
     size = shallow.shape[-2:]
-    if size[0] >= 2 * deep.shape[-2] - 1 > 1:
-        corners = size[0] == 2 * deep.shape[-2] - 1
+    if upsampling > 1:
+        corners = size[0] % upsampling == 1
         deep = functional.interpolate(deep, size, mode="bilinear", align_corners=corners)
     height, width = (min(a, b) for a, b in zip(size, deep.shape[-2:], strict=True))
     return Maps(_middle(shallow, height, width), _middle(deep, height, width))
