@@ -60,8 +60,9 @@ def gradient_histogram(
     edges = np.linspace(0, 1, max(1, round(1 / loss.epsilon)) + 1)
 
     def shares(amounts: np.ndarray) -> np.ndarray:
-        counts, _ = np.histogram(sizes, edges, weights=amounts)
-        return counts / max(counts.sum(), np.finfo(float).tiny)
+        sums: np.ndarray = np.histogram(sizes, edges, weights=amounts)[0]
+        sums /= max(sums.sum(), np.finfo(float).tiny)
+        return sums
 
     ones = np.ones_like(sizes)
     return GradientHistogram(

@@ -13,7 +13,7 @@ one thread, so that other work on the machine does not count.
    counts (I2 = 10 iterations for both).
 3. A frame and an update of py-MDNet, with its own code, and ours on the same frame with the same counts
    and network. Its ``imresize`` import, which SciPy no longer has and the tracker does not use, is
-   replaced by nothing.
+   replaced by nothing, and its crops are made contiguous, as its ``view`` of features now needs.
 """
 
 import argparse
@@ -41,6 +41,7 @@ from lightning_trackers.online import (
     Learner,
     OnlineSettings,
     Pool,
+    SampleSettings,
     TargetHead,
     UpdateSettings,
     update,
@@ -50,6 +51,8 @@ from lightning_trackers.siamese import for_inference
 
 TARGETS = 8
 ITERATIONS = 15
+# The first frame is not measured.
+SAMPLES = SampleSettings(initial_positives=50, initial_negatives=200)
 # Of profile=laptop and profile=paper: inputs and width of the head.
 HEADS = {"laptop": (576, 64), "paper": (4608, 512)}
 
@@ -138,6 +141,8 @@ def spga(rounds: int) -> Comparison:
     plain = OnlineSettings(
         initial_iterations=1,
         update_iterations=10,
+        regression_alpha=0,
+        samples=SAMPLES,
         success_threshold=-1e9,  # random weights find nothing: no update between
     )
     generated = replace(plain, update=replace(plain.update, generated=64))
@@ -191,7 +196,11 @@ def beside_py_mdnet(checkout: Path, rounds: int) -> tuple[Comparison, Comparison
     network = for_inference(MDNet(VGGM()))
     # Every frame is found and none is a tenth one; the update is measured by itself.
     settings = OnlineSettings(
-        long_interval=10**9, initial_iterations=1, regression_alpha=0, success_threshold=-1e9
+        long_interval=10**9,
+        initial_iterations=1,
+        regression_alpha=0,
+        success_threshold=-1e9,
+        samples=SAMPLES,
     )
     tracker = MDNetTracker(network, BinaryCrossEntropy(), settings)
     state = tracker.start(frame, clip.boxes_xyxy[0])
@@ -227,6 +236,7 @@ def py_mdnet(checkout: Path) -> tuple[Any, Any]:
     torch.manual_seed(0)
     theirs = run_tracker.MDNet()
     theirs.set_learnable_params(run_tracker.opts["ft_layers"])
+    theirs.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
     return run_tracker, theirs
 
 

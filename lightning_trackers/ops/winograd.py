@@ -60,7 +60,7 @@ class WinogradConv2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the convolution of images ``(B, C, H, W)``, channels last in memory."""
-        found = [self._convolve(part) for part in images.split(self._together(images))]
+        found = [self._convolve(part) for part in torch.split(images, self._together(images))]
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _together(self, images: Tensor) -> int:
