@@ -49,7 +49,7 @@ def adaptive_roi_align(
     first = number.repeat_interleave(boxes_xyxy.shape[1]) * (height * width)  # (B * N,)
     pooled = cells.new_zeros(len(edges), output_size**2, channels)
     widest = bandwidths.amax(1)
-    for reach in widest.unique().tolist():  # boxes of one bandwidth have equally many cells a value
+    for reach in sorted(set(widest.tolist())):  # boxes of one have equally many cells a value
         own = (widest == reach).nonzero()[:, 0]
         taps = [
             _taps(low[own, axis], bins[own, axis], bandwidths[own, axis], int(reach), output_size)

@@ -76,7 +76,7 @@ class RTMDNet(nn.Module):
             Shape ``(B, N, d)``.
         """
         stride, field = self.backbone.stride, self.backbone.receptive_field
-        low, high = boxes_in_scene_xyxy.split(2, dim=-1)
+        low, high = boxes_in_scene_xyxy[..., :2], boxes_in_scene_xyxy[..., 2:]
         centre, half = (low + high) / 2, (high - low) * (self.padding / 2)
         # A cell in its stride x stride px looks this much further on each side.
         further = (field - stride) / 2
