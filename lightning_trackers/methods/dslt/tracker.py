@@ -244,7 +244,7 @@ class DSLTTracker:
         self, states: Sequence[DSLTState], maps: Sequence[Sequence[Maps]]
     ) -> list[Tensor]:
         """Return the response of each target to equally many maps of its own, ``(N, H, W)`` each."""
-        found: list[Tensor] = [self._like] * len(states)
+        found: dict[int, Tensor] = {}
         for group in _by_kernel(states):
             weights = {
                 name: torch.stack([states[t].learner.weights[name] for t in group])
@@ -252,9 +252,8 @@ class DSLTTracker:
             }
             own = stacked_maps([stacked_maps(list(maps[t])) for t in group])
             responses = self.network.responses(weights, self.network.reduced(weights, own))
-            for t, response in zip(group, responses, strict=True):
-                found[t] = response
-        return found
+            found |= dict(zip(group, responses, strict=True))
+        return [found[t] for t in range(len(states))]
 
     def _peak(self, response: Tensor) -> tuple[float, float, float]:
         """Return where a response map is highest: x and y against its middle, cells, and how high.
