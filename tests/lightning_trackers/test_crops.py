@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lightning_trackers.crops import (
+    Stretch,
     Window,
     crop,
     exemplar_side,
@@ -216,3 +217,16 @@ def test_a_target_is_where_the_map_says():
         found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
         # 1: an edge falls inside a pixel, which is either counted or not.
         np.testing.assert_allclose(found, window.to_crop(box), atol=1.0)
+
+
+def test_a_stretched_frame_maps_there_and_back():
+    stretch = Stretch((40, 20), 80)
+    box = np.array([10.0, 5, 30, 15])
+    np.testing.assert_allclose(stretch.to_crop(box), [20, 20, 60, 60])
+    np.testing.assert_allclose(stretch.to_frame(stretch.to_crop(box)), box)
+    frame = np.zeros((20, 40, 3), np.uint8)
+    frame[5:15, 10:30] = 255
+    shown = stretch.shown(frame)
+    assert shown.shape == (80, 80, 3)
+    assert (shown[24:56, 24:56] == 255).all()
+    assert (shown[:16] == 0).all()

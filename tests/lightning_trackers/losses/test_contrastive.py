@@ -44,3 +44,15 @@ def test_equal_vectors_have_a_finite_slope():
 def test_the_margin_is_positive():
     with pytest.raises(ValueError, match="margin > 0, got 0"):
         ContrastiveLoss(0)
+
+
+def test_squared_margin_by_hand():
+    # Distances 0.6 and 2: max(0, 1 - 0.36) = 0.64 and max(0, 1 - 4) = 0; together they count 0.36.
+    a = torch.tensor([[0.0], [0.0], [0.0]])
+    b = torch.tensor([[0.6], [2.0], [0.6]])
+    labels = torch.tensor([0, 0, 1])
+    loss = ContrastiveLoss(margin=1.0, squared=True)
+    torch.testing.assert_close(loss(a, b, labels), torch.tensor((0.64 + 0 + 0.36) / 3))
+    # The same pairs with the margin on the distance: 0.4 squared in place of 0.64.
+    plain = ContrastiveLoss(margin=1.0)(a, b, labels)
+    torch.testing.assert_close(plain, torch.tensor((0.16 + 0 + 0.36) / 3))

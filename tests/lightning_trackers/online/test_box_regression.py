@@ -53,3 +53,13 @@ def test_a_heavy_penalty_leaves_the_mean_change():
 def test_penalty_must_be_positive():
     with pytest.raises(ValueError, match="alpha > 0"):
         ridge(torch.zeros(2, 2), torch.zeros(2, 4), 0.0)
+
+
+def test_without_an_intercept_the_line_goes_through_the_origin():
+    # One feature, wanted 1 + 2 x: by hand w = sum(x y) / (sum(x x) + alpha).
+    x = torch.tensor([[1.0], [2.0], [3.0]])
+    y = 1 + 2 * x
+    weight, bias = ridge(x, y, 1.0, intercept=False)
+    torch.testing.assert_close(weight, torch.tensor([[(3 + 10 + 21) / (14 + 1)]]))
+    assert bias.item() == 0
+    assert ridge(x, y, 1.0)[1].item() != 0
