@@ -1,9 +1,12 @@
 """A checkpoint of a tracker that is not trained, so that the other commands can take it up."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import pytorch_lightning as pl
+from torch import nn
 
 from lightning_trackers.methods.loading import write_checkpoint
 
@@ -32,8 +35,9 @@ class OnlineCheckpoint(pl.Callback):
         if not trainer.is_global_zero:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        network = pl_module.network
-        write_checkpoint(self.path, pl_module.recipe or {}, network.state_dict())  # type: ignore[operator, union-attr, arg-type]
+        network = cast("nn.Module", pl_module.network)
+        recipe = cast("Mapping[str, Any]", pl_module.recipe)
+        write_checkpoint(self.path, recipe, network.state_dict())
         log.info(
             "%s learns online alone: nothing was trained; features and recipe: %s",
             type(network).__name__,
