@@ -90,7 +90,7 @@ def gradient_figure(
         axes[1, column].set_xlabel("gradient, |p − y|", fontsize=_SMALL)
         _before_and_after(axes[0, column], found.edges, found.samples, found.weighted)
         _before_and_after(axes[1, column], found.edges, found.pull, found.weighted_pull)
-    axes[0, 0].set_ylabel("share of samples", fontsize=_SMALL)
+    axes[0, 0].set_ylabel("share of samples, by weight", fontsize=_SMALL)
     axes[1, 0].set_ylabel("share of the summed gradient", fontsize=_SMALL)
     axes[0, 0].legend(fontsize=_SMALL, frameon=False)
     if title:
@@ -192,8 +192,8 @@ def timeline_figure(
     panels[0].set_ylim(0, 1.05)
     panels[0].set_ylabel("score", fontsize=_SMALL)
     for kind, which, colour in (
-        ("every so often", learnt & ~lost, BLUE),
-        ("after a failure", learnt & lost, RED),
+        ("long-term", learnt & ~lost, BLUE),
+        ("short-term, after a failure", learnt & lost, RED),
     ):
         panels[1].plot(frames[which], losses[which], "o", markersize=3.5, color=colour, label=kind)
     panels[1].set_ylabel("loss of an update", fontsize=_SMALL)
@@ -206,7 +206,7 @@ def timeline_figure(
     for axes in panels:
         for frame in frames[lost]:
             axes.axvspan(frame - 0.5, frame + 0.5, color=RED, alpha=0.12, linewidth=0)
-        axes.set_xlim(1, max(2, len(frames)))
+        axes.set_xlim(0.5, len(frames) + 0.5)
         _plain(axes)
     if title:
         figure.suptitle(title, fontsize=_SMALL + 1)

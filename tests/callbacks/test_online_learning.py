@@ -174,4 +174,4 @@ def test_the_timeline_tells_updates_after_a_failure_from_the_others():
     history = [frame(1, 0), frame(1, 1), frame(2, 1), frame(3, 2)]
     figure = timeline_figure(np.array([1, 0.9, 0.2, 0.8]), history)
     drawn = {line.get_label(): list(line.get_xdata()) for line in figure.axes[1].lines}
-    assert drawn == {"every so often": [1, 4], "after a failure": [3]}
+    assert drawn == {"long-term": [1, 4], "short-term, after a failure": [3]}
