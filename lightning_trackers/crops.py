@@ -7,6 +7,7 @@ Source: Bertinetto et al., Fully-Convolutional Siamese Networks for Object Track
 Section 2.2 (context margin and mean-colour padding).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
 from typing import Protocol
@@ -62,8 +63,13 @@ class Window:
         """Return the window moved by ``dx, dy`` frame px with its side multiplied by ``zoom``."""
         return Window(self.cx + dx, self.cy + dy, self.side * zoom, self.size)
 
+    @property
+    def left_top(self) -> tuple[float, float]:
+        """The corner of the first pixel shown, frame px."""
+        return self.cx - self.side / 2, self.cy - self.side / 2
+
     def _origin(self, like: Array) -> Array:
-        left, top = self.cx - self.side / 2, self.cy - self.side / 2
+        left, top = self.left_top
         if isinstance(like, np.ndarray):
             return np.array([left, top, left, top], dtype=like.dtype)
         return like.new_tensor([left, top, left, top])
@@ -83,11 +89,13 @@ class Stretch:
 
     def to_crop(self, boxes_in_frame_xyxy: Array) -> Array:
         """Map boxes from frame to crop pixels, shape ``(..., 4)``."""
-        return boxes_in_frame_xyxy * self._scale(boxes_in_frame_xyxy)
+        boxes: Array = boxes_in_frame_xyxy * self._scale(boxes_in_frame_xyxy)
+        return boxes
 
     def to_frame(self, boxes_in_crop_xyxy: Array) -> Array:
         """Map boxes from crop to frame pixels, shape ``(..., 4)``."""
-        return boxes_in_crop_xyxy / self._scale(boxes_in_crop_xyxy)
+        boxes: Array = boxes_in_crop_xyxy / self._scale(boxes_in_crop_xyxy)
+        return boxes
 
     def shown(self, frame: np.ndarray) -> np.ndarray:
         """Return the frame as a crop, uint8 ``(size, size, 3)``."""
@@ -145,6 +153,14 @@ def search_window(
     return Window((x1 + x2) / 2, (y1 + y2) / 2, side, search_size)
 
 
+def to_frame_each(windows: Sequence[Window], boxes_in_crop_xyxy: np.ndarray) -> np.ndarray:
+    """Map one box of each window to frame pixels, as :meth:`Window.to_frame` does, ``(B, 4)``."""
+    scales = np.array([window.scale for window in windows])
+    origins = np.array([window.left_top * 2 for window in windows])  # (B, 4)
+    boxes: np.ndarray = boxes_in_crop_xyxy / scales[:, None] + origins
+    return boxes
+
+
 def crop(frame: np.ndarray, window: Window, fill: np.ndarray | None = None) -> np.ndarray:
     """Return what a window shows of a frame; outside the frame it shows ``fill``.
 
@@ -157,8 +173,7 @@ def crop(frame: np.ndarray, window: Window, fill: np.ndarray | None = None) -> n
         Crop, uint8, shape ``(size, size, 3)``.
     """
     step = 1.0 / window.scale  # frame px per crop px
-    left, top = window.cx - window.side / 2, window.cy - window.side / 2
-    return shown(frame, (left, top), (step, step), (window.size, window.size), fill)
+    return shown(frame, window.left_top, (step, step), (window.size, window.size), fill)
 
 
 def crop_box(

@@ -117,7 +117,7 @@ class PSGNModule(pl.LightningModule):
     def bounds(self, epoch: int) -> Tensor:
         """Return each video's bound on its targets, the mean over them, ``(V,)``, nats."""
         images = self.targets.float() / 255
-        bounds = self.network(images, self._noise(epoch))  # (V, N)
+        bounds: Tensor = self.network(images, self._noise(epoch))  # (V, N)
         return (bounds * self.counted).sum(1) / self.counted.sum(1)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:

@@ -175,7 +175,7 @@ class ConvolutionalVAEs(VideoVAEs):
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`VideoVAEs`."""
-        values = images.unflatten(2, (3, SIDE, SIDE))  # (V, N, 3, S, S)
+        values = images.reshape(*images.shape[:2], 3, SIDE, SIDE)  # (V, N, 3, S, S)
         for i in range(3):
             values = self._convolve(f"down{i}", values, functional.conv2d).relu()
         hidden = values.flatten(2)  # (V, N, F)
@@ -183,7 +183,7 @@ class ConvolutionalVAEs(VideoVAEs):
 
     def decode(self, latents: Tensor) -> Tensor:
         """See :class:`VideoVAEs`."""
-        values = self._dense("decoder", latents).unflatten(2, self._cells)
+        values = self._dense("decoder", latents).reshape(*latents.shape[:2], *self._cells)
         for i in (2, 1, 0):
             values = self._convolve(f"up{i}", values.relu(), functional.conv_transpose2d)
         return values.flatten(2)  # (V, N, P)
@@ -204,4 +204,5 @@ class ConvolutionalVAEs(VideoVAEs):
             padding=1,
             groups=videos,
         )
-        return found.unflatten(1, (videos, -1)).transpose(0, 1)  # (V, N, C', H', W')
+        apart = found.reshape(len(found), videos, -1, *found.shape[2:])
+        return apart.transpose(0, 1)  # (V, N, C', H', W')
