@@ -8,7 +8,7 @@ Section 4.3 (Eq. 13: scale and ratio penalty, cosine window, linear interpolatio
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_trackers.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from lightning_trackers.crops import Window, crop, search_window
+from lightning_trackers.crops import Window, crop, search_window, to_frame_each
+from lightning_trackers.evaluation.looking import Choice, Situation, columns
 from lightning_trackers.evaluation.score_maps import ScoreMaps
 from lightning_trackers.evaluation.tracker import Prediction, checked_frame
 from lightning_trackers.heads import Kernels
@@ -103,6 +104,8 @@ class ProposalTracker(ABC):
         settings: Constants.
     """
 
+    PENALTIES = ("scale_penalty", "window_influence", "size_lr")
+
     def __init__(self, network: nn.Module, settings: ProposalSettings) -> None:
         self.network = network
         self.settings = settings
@@ -112,17 +115,14 @@ class ProposalTracker(ABC):
     def propose(self, images: Tensor, kernels: Kernels) -> Proposed:
         """Return boxes and scores in search images ``(B, 3, S, S)``."""
 
-    def penalty(self, boxes_wh: Tensor, last_wh: Tensor) -> Tensor:
-        """Return exp(-k (s r - 1)), s and r the changes of padded size and of ratio.
+    def penalty(self, change: Tensor, strength: Tensor) -> Tensor:
+        """Return exp(-k (s r - 1)), 1 where nothing changes.
 
         Args:
-            boxes_wh: Sizes, shape ``(..., 2)``.
-            last_wh: The target's last size, broadcast against them.
-
-        Returns:
-            Penalty, 1 where nothing changes, shape ``(...)``.
+            change: s r, what :func:`size_change` returns.
+            strength: k, broadcast against it.
         """
-        return torch.exp(-self.settings.scale_penalty * (size_change(boxes_wh, last_wh) - 1))
+        return torch.exp(-strength * (change - 1))
 
     @torch.inference_mode()
     def start(self, frame: np.ndarray, box_xyxy: np.ndarray) -> ProposalState:
@@ -150,84 +150,159 @@ class ProposalTracker(ABC):
             )
         if not states:
             return []
-        windows, _, proposed, penalty, ranked = self._look(states, frames)
+        windows = [self.window(state.box_xyxy) for state in states]
+        seen = self.look(states, frames, windows)
+        choice = self.choose(seen, _situation(states, frames, windows))
+        for state, box in zip(states, choice.boxes_xyxy, strict=True):
+            state.box_xyxy = box
+        return choice.predictions()
+
+    def window(self, box_xyxy: np.ndarray) -> Window:
+        """Return where a target is looked for; see :class:`LookingTracker`."""
+        settings = self.settings
+        return search_window(
+            box_xyxy, settings.search_size, settings.exemplar_size, settings.context_amount
+        )
+
+    @torch.inference_mode()
+    def look(
+        self,
+        states: Sequence[ProposalState],
+        frames: Sequence[np.ndarray],
+        windows: Sequence[Window],
+    ) -> Proposed:
+        """Return what the network proposes in what the windows show; see :class:`LookingTracker`."""
+        kernels = Kernels(
+            torch.cat([s.kernels.cls for s in states]), torch.cat([s.kernels.box for s in states])
+        )
+        return self.propose(to_images(_crops(states, frames, windows), self._like), kernels)
+
+    @torch.inference_mode()
+    def choose(
+        self,
+        seen: tuple[Tensor, ...],
+        situation: Situation,
+        which: Tensor | None = None,
+        settings: Sequence[ProposalSettings] | None = None,
+    ) -> Choice:
+        """Choose by penalised score, and damp the change of size; see :class:`LookingTracker`."""
+        proposed = Proposed(*seen)
+        values = columns(settings or [self.settings], self.PENALTIES)
+        which = torch.arange(len(situation.windows)) if which is None else which
+        penalty, ranked = self._ranked(proposed, situation, which, values)
         best = ranked.flatten(1).argmax(1)  # (B,)
-        every = torch.arange(len(best))
-        boxes = proposed.boxes_cxcywh.flatten(1, 3)[every, best].double().numpy()  # (B, 4)
-        scores = proposed.scores.flatten(1)[every, best]  # (B,)
-        rates = penalty.flatten(1)[every, best] * scores * self.settings.size_lr  # (B,)
-        return [
-            self._update(state, window, frame.shape[:2], box, float(score), float(rate))
-            for state, window, frame, box, score, rate in zip(
-                states, windows, frames, boxes, scores, rates, strict=True
-            )
-        ]
+        found_cxcywh = proposed.boxes_cxcywh.flatten(1, 3)[which, best].double().numpy()  # (B, 4)
+        scores = proposed.scores.flatten(1)[which, best]  # (B,)
+        size_lr = torch.from_numpy(values["size_lr"]).float()
+        rates = penalty.flatten(1).gather(1, best[:, None])[:, 0] * scores * size_lr  # (B,)
+        boxes = self._moved(situation, found_cxcywh, rates.double().numpy())
+        return Choice(boxes, scores.double().numpy())
 
     @torch.inference_mode()
     def score_maps(self, state: ProposalState, frame: np.ndarray) -> ScoreMaps:
         """Return the maps with which the next step would choose; see :class:`ShowsScores`."""
-        windows, crops, proposed, _, ranked = self._look([state], [frame])
+        windows = [self.window(state.box_xyxy)]
+        proposed = self.look([state], [frame], windows)
+        values = columns([self.settings], self.PENALTIES)
+        situation = _situation([state], [frame], windows)
+        _, ranked = self._ranked(proposed, situation, torch.arange(1), values)
         maps = {
             "score": proposed.scores[0].amax(0).numpy(),
             "penalised score": ranked[0].amax(0).numpy(),
         }
-        return ScoreMaps(crops[0], windows[0], maps, int(self.network.stride))  # type: ignore[arg-type]
+        image = _crops([state], [frame], windows)[0]
+        return ScoreMaps(image, windows[0], maps, int(self.network.stride))  # type: ignore[arg-type]
 
-    def _look(
-        self, states: Sequence[ProposalState], frames: Sequence[np.ndarray]
-    ) -> tuple[list[Window], list[np.ndarray], Proposed, Tensor, Tensor]:
-        """Return windows, crops, proposals, their penalties and penalised scores ``(B, A, H, W)``."""
-        windows = [self._window(state) for state in states]
-        crops = [
-            crop(checked_frame(frame), window, state.fill)
-            for frame, window, state in zip(frames, windows, states, strict=True)
-        ]
-        kernels = Kernels(
-            torch.cat([s.kernels.cls for s in states]), torch.cat([s.kernels.box for s in states])
-        )
-        proposed = self.propose(to_images(crops, self._like), kernels)
-        sizes = [
-            (state.box_xyxy[2:] - state.box_xyxy[:2]) * window.scale
-            for state, window in zip(states, windows, strict=True)
-        ]
-        last_wh = torch.tensor(np.array(sizes), dtype=torch.float32)  # (B, 2), crop px
-        penalty = self.penalty(proposed.boxes_cxcywh[..., 2:], last_wh[:, None, None, None])
-        influence = self.settings.window_influence
-        window = cosine_window(proposed.scores.shape[-1])  # (H, W)
-        ranked = penalty * proposed.scores * (1 - influence) + window * influence
-        return windows, crops, proposed, penalty, ranked
-
-    def _window(self, state: ProposalState) -> Window:
-        settings = self.settings
-        return search_window(
-            state.box_xyxy, settings.search_size, settings.exemplar_size, settings.context_amount
-        )
-
-    def _update(
+    def _ranked(
         self,
-        state: ProposalState,
-        window: Window,
-        frame_hw: tuple[int, int],
-        box_in_crop_cxcywh: np.ndarray,
-        score: float,
-        rate: float,
-    ) -> Prediction:
-        """Move the state to the chosen proposal and return the prediction."""
-        found = xyxy_to_cxcywh(window.to_frame(cxcywh_to_xyxy(box_in_crop_cxcywh)))
-        last_wh = state.box_xyxy[2:] - state.box_xyxy[:2]
-        height, width = frame_hw
-        size = last_wh * (1 - rate) + found[2:] * rate
-        size = np.clip(size, min(self.settings.min_side, *last_wh), (width, height))
-        centre = np.clip(found[:2], 0, (width, height))
-        state.box_xyxy = cxcywh_to_xyxy(np.concatenate([centre, size]))
-        return Prediction(state.box_xyxy.astype(np.float32), score)
+        proposed: Proposed,
+        situation: Situation,
+        which: Tensor,
+        values: Mapping[str, np.ndarray],
+    ) -> tuple[Tensor, Tensor]:
+        """Return penalties and penalised scores of what each target is offered, ``(B, A, H, W)``."""
+        scales = np.array([window.scale for window in situation.windows])
+        sizes_wh = situation.boxes_xyxy[:, 2:] - situation.boxes_xyxy[:, :2]
+        last_wh = torch.from_numpy(sizes_wh * scales[:, None]).float()  # (B, 2), crop px
+        shapes = shape_of(proposed.boxes_cxcywh[..., 2:])  # (U, A, H, W) each
+        last = shape_of(last_wh[:, None, None, None])  # (B, 1, 1, 1) each
+        change = change_of(Shape(shapes.side[which], shapes.ratio[which]), last)
+        penalty = self.penalty(change, _per_target(values["scale_penalty"]))
+        influence = values["window_influence"]
+        shifts = situation.shifts()  # (B, 2), crop px
+        if shifts is None:
+            window = cosine_window(change.shape[-1])  # (H, W)
+        else:
+            stride = float(self.network.stride)  # type: ignore[arg-type]
+            window = cosine_window(change.shape[-1], shifts / stride)[:, None]  # (B, 1, H, W)
+        ranked = penalty * proposed.scores[which] * _per_target(1 - influence)
+        return penalty, ranked + window * _per_target(influence)
+
+    def _moved(
+        self, situation: Situation, found_in_crop_cxcywh: np.ndarray, rates: np.ndarray
+    ) -> np.ndarray:
+        """Return the boxes that follow from what was found, ``(B, 4)``."""
+        found_xyxy = to_frame_each(situation.windows, cxcywh_to_xyxy(found_in_crop_cxcywh))
+        found = xyxy_to_cxcywh(found_xyxy)
+        last_wh = situation.boxes_xyxy[:, 2:] - situation.boxes_xyxy[:, :2]
+        rates = rates[:, None]
+        sizes = last_wh * (1 - rates) + found[:, 2:] * rates
+        smallest = np.minimum(self.settings.min_side, last_wh.min(axis=1, keepdims=True))
+        sizes = np.clip(sizes, smallest, situation.frame_wh)
+        centres = np.clip(found[:, :2], 0, situation.frame_wh)
+        return cxcywh_to_xyxy(np.concatenate([centres, sizes], axis=1))
+
+
+def _crops(
+    states: Sequence[ProposalState], frames: Sequence[np.ndarray], windows: Sequence[Window]
+) -> list[np.ndarray]:
+    return [
+        crop(checked_frame(frame), window, state.fill)
+        for frame, window, state in zip(frames, windows, states, strict=True)
+    ]
+
+
+def _situation(
+    states: Sequence[ProposalState], frames: Sequence[np.ndarray], windows: Sequence[Window]
+) -> Situation:
+    boxes_xyxy = np.stack([state.box_xyxy for state in states])
+    # The first size plays no part here: any will do.
+    first_wh = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    return Situation(windows, boxes_xyxy, first_wh, np.array([f.shape[1::-1] for f in frames]))
+
+
+def _per_target(values: np.ndarray) -> Tensor:
+    """Return settings ``(B,)`` as float32 ``(B, 1, 1, 1)``."""
+    return torch.from_numpy(values).float()[:, None, None, None]
+
+
+class Shape(NamedTuple):
+    """What the penalty compares of boxes.
+
+    Args:
+        side: Padded side s, ``sqrt((w + p)(h + p))`` with ``p = (w + h) / 2``, px.
+        ratio: Width over height r.
+    """
+
+    side: Tensor
+    ratio: Tensor
+
+
+def shape_of(boxes_wh: Tensor) -> Shape:
+    """Return padded side and ratio of boxes ``(..., 2)``, ``(...)`` each."""
+    width, height = boxes_wh.unbind(-1)
+    margin = boxes_wh.sum(-1) / 2
+    return Shape(torch.sqrt((width + margin) * (height + margin)), width / height)
+
+
+def change_of(shape: Shape, last: Shape) -> Tensor:
+    """Return ``max(r / r', r' / r) * max(s / s', s' / s)``; the stroke marks the last frame's."""
+    side, ratio = shape.side / last.side, shape.ratio / last.ratio
+    return torch.maximum(side, 1 / side) * torch.maximum(ratio, 1 / ratio)
 
 
 def size_change(boxes_wh: Tensor, last_wh: Tensor) -> Tensor:
-    """Return ``max(r / r', r' / r) * max(s / s', s' / s)``, 1 where nothing changes.
-
-    r is the ratio of width and height, s the padded side, ``sqrt((w + p)(h + p))`` with
-    ``p = (w + h) / 2``; those with a stroke are the last frame's.
+    """Return by how much sizes differ from the last ones, 1 where nothing changes.
 
     Source: SiamRPN, Eq. 13 and 14.
 
@@ -236,13 +311,6 @@ def size_change(boxes_wh: Tensor, last_wh: Tensor) -> Tensor:
         last_wh: Last size, broadcast against them.
 
     Returns:
-        Change, at least 1, shape ``(...)``.
+        Change of padded side times change of ratio, at least 1, shape ``(...)``.
     """
-    scale = _padded_side(boxes_wh) / _padded_side(last_wh)
-    ratio = (boxes_wh[..., 0] / boxes_wh[..., 1]) / (last_wh[..., 0] / last_wh[..., 1])
-    return torch.maximum(scale, 1 / scale) * torch.maximum(ratio, 1 / ratio)
-
-
-def _padded_side(sizes_wh: Tensor) -> Tensor:
-    margin = sizes_wh.sum(-1) / 2
-    return torch.sqrt((sizes_wh[..., 0] + margin) * (sizes_wh[..., 1] + margin))
+    return change_of(shape_of(boxes_wh), shape_of(last_wh))

@@ -69,13 +69,26 @@ def exemplar_images(
     return box, fill, to_images([crop(frame, window, fill)], like)
 
 
-def cosine_window(size: int) -> Tensor:
-    """Return the outer product of two Hann windows, shape ``(size, size)``, peak 1 in the middle.
+def cosine_window(size: int, shifts: np.ndarray | None = None) -> Tensor:
+    """Return the outer product of two Hann windows, peak 1 in the middle or moved from there.
 
-    Like numpy's, its border is 0.
+    Like numpy's, its border is 0; so is what lies beyond the border of one that was moved.
+
+    Args:
+        size: Cells on a side.
+        shifts: Moves (x, y), cells, shape ``(B, 2)``.
+
+    Returns:
+        Shape ``(size, size)``, or ``(B, size, size)`` if moved.
     """
-    hann = torch.hann_window(size, periodic=False)
-    return torch.outer(hann, hann)
+    if shifts is None:
+        hann = torch.hann_window(size, periodic=False)
+        return torch.outer(hann, hann)
+    from_middle = torch.arange(size) - (size - 1) / 2
+    from_peak = from_middle - torch.from_numpy(shifts)[..., None]  # (B, 2, size)
+    turns = (from_peak / (size - 1)).clamp(-0.5, 0.5)
+    columns, rows = (0.5 + 0.5 * torch.cos(2 * torch.pi * turns)).float().unbind(1)
+    return rows[:, :, None] * columns[:, None, :]
 
 
 def for_inference(network: Module) -> Module:

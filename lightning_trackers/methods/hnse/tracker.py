@@ -12,12 +12,7 @@ from torch import Tensor
 from lightning_trackers.boxes import xyxy_to_cxcywh
 from lightning_trackers.heads import Kernels
 from lightning_trackers.methods.hnse.network import HNSE
-from lightning_trackers.proposal_tracker import (
-    ProposalSettings,
-    ProposalTracker,
-    Proposed,
-    size_change,
-)
+from lightning_trackers.proposal_tracker import ProposalSettings, ProposalTracker, Proposed
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,6 @@ class HNSETracker(ProposalTracker):
         scores = maps.cls_logits.float().sigmoid() * maps.centerness_logits.float().sigmoid()
         return Proposed(xyxy_to_cxcywh(boxes_xyxy)[:, None].cpu(), scores[:, None].cpu())
 
-    def penalty(self, boxes_wh: Tensor, last_wh: Tensor) -> Tensor:
+    def penalty(self, change: Tensor, strength: Tensor) -> Tensor:
         """Return exp(k max(r/r', r'/r) max(s/s', s'/s)), Eq. 10 to the letter: exp(k) for no change."""
-        return torch.exp(-self.settings.scale_penalty * size_change(boxes_wh, last_wh))
+        return torch.exp(-strength * change)

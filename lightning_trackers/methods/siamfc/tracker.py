@@ -5,16 +5,18 @@ constants of the public PyTorch implementation (siamfc-pytorch).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_trackers.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from lightning_trackers.boxes import cxcywh_to_xyxy
 from lightning_trackers.crops import Window, crop, search_window
+from lightning_trackers.evaluation.looking import Choice, Situation, columns
 from lightning_trackers.evaluation.tracker import Prediction, checked_frame
 from lightning_trackers.methods.siamfc.network import SiamFC
 from lightning_trackers.siamese import cosine_window, exemplar_images, to_images
@@ -85,6 +87,30 @@ class SiamFCState:
     response_max: float = math.nan
 
 
+class Responses(NamedTuple):
+    """What the network answers, on the CPU in float32.
+
+    Args:
+        response: Response maps of S scales, ``(B, S, H, W)``.
+    """
+
+    response: Tensor
+
+
+class Peaks(NamedTuple):
+    """Best scale and place of B targets.
+
+    Args:
+        scale_index: Index of the scale, ``(B,)``.
+        offsets: Way from the centre of the search crop to the peak (x, y), crop px, ``(B, 2)``.
+        scores: Score there, in [0, 1], ``(B,)``.
+    """
+
+    scale_index: np.ndarray
+    offsets: np.ndarray
+    scores: np.ndarray
+
+
 class SiamFCTracker:
     """Follows targets with a trained network.
 
@@ -93,14 +119,15 @@ class SiamFCTracker:
         settings: Constants.
     """
 
+    PENALTIES = ("scale_penalty", "scale_lr", "window_influence")
+
     def __init__(self, network: SiamFC, settings: SiamFCSettings) -> None:
         self.network = network
         self.settings = settings
         self._like = next(network.parameters())
         exponents = np.arange(settings.scales) - settings.scales // 2
         self._factors = settings.scale_step**exponents  # (S,)
-        # One penalty for any change, however many steps: the public code's reading.
-        self._penalties = torch.tensor(np.where(exponents == 0, 1.0, settings.scale_penalty))
+        self._is_changed = exponents != 0  # (S,)
 
     @torch.inference_mode()
     def start(self, frame: np.ndarray, box_xyxy: np.ndarray) -> SiamFCState:
@@ -113,7 +140,36 @@ class SiamFCTracker:
     @torch.inference_mode()
     def step(self, states: Sequence[SiamFCState], frames: Sequence[np.ndarray]) -> list[Prediction]:
         """Find each target in its next frame; see :class:`Tracker`."""
-        windows = [self._window(state) for state in states]
+        windows = [self.window(state.box_xyxy) for state in states]
+        seen = self.look(states, frames, windows)
+        situation = Situation(
+            windows,
+            np.stack([state.box_xyxy for state in states]),
+            np.stack([state.first_wh for state in states]),
+            np.array([frame.shape[1::-1] for frame in frames]),
+        )
+        peaks = self._peaks(seen.response)
+        choice = self._moved(situation, peaks, columns([self.settings], self.PENALTIES))
+        for i, state in enumerate(states):
+            state.box_xyxy = choice.boxes_xyxy[i]
+            state.response_max = seen.response[i, peaks.scale_index[i]].max().item()
+        return choice.predictions()
+
+    def window(self, box_xyxy: np.ndarray) -> Window:
+        """Return where a target is looked for; see :class:`LookingTracker`."""
+        settings = self.settings
+        return search_window(
+            box_xyxy, settings.search_size, settings.exemplar_size, settings.context_amount
+        )
+
+    @torch.inference_mode()
+    def look(
+        self,
+        states: Sequence[SiamFCState],
+        frames: Sequence[np.ndarray],
+        windows: Sequence[Window],
+    ) -> Responses:
+        """Return the responses in what the windows show at all scales; see :class:`LookingTracker`."""
         crops = [
             crop(checked_frame(frame), window.moved(zoom=factor), state.fill)
             for frame, window, state in zip(frames, windows, states, strict=True)
@@ -123,70 +179,83 @@ class SiamFCTracker:
         response = self.network.track(
             to_images(crops, self._like), exemplars.repeat_interleave(len(self._factors), dim=0)
         ).float()  # (B * S, H, W)
-        response = response.cpu().view(len(states), -1, *response.shape[1:])  # (B, S, H, W)
-        peaks = self._peaks(response)
-        for state, maps, (scale_index, *_) in zip(states, response, peaks, strict=True):
-            state.response_max = maps[scale_index].max().item()
-        return [
-            self._update(state, window, frame.shape[:2], *peak)
-            for state, window, frame, peak in zip(states, windows, frames, peaks, strict=True)
-        ]
+        return Responses(response.cpu().view(len(states), -1, *response.shape[1:]))
 
-    def _window(self, state: SiamFCState) -> Window:
-        settings = self.settings
-        return search_window(
-            state.box_xyxy, settings.search_size, settings.exemplar_size, settings.context_amount
-        )
+    @torch.inference_mode()
+    def choose(
+        self,
+        seen: tuple[Tensor, ...],
+        situation: Situation,
+        which: Tensor | None = None,
+        settings: Sequence[SiamFCSettings] | None = None,
+    ) -> Choice:
+        """Go to the highest peak, damp the change of scale; see :class:`LookingTracker`."""
+        values = columns(settings or [self.settings], self.PENALTIES)
+        shifts = situation.shifts()
+        peaks = self._peaks(Responses(*seen).response, which, values, shifts)
+        return self._moved(situation, peaks, values)
 
-    def _peaks(self, response: Tensor) -> list[tuple[int, float, float, float]]:
-        """Find the best scale and place of each target in its responses ``(B, S, H, W)``.
+    def _peaks(
+        self,
+        response: Tensor,
+        which: Tensor | None = None,
+        values: Mapping[str, np.ndarray] | None = None,
+        shifts: np.ndarray | None = None,
+    ) -> Peaks:
+        """Find the best scale and place of each target.
 
-        Returns:
-            Per target the scale's index, the peak's offset from the centre of the search crop (x, y,
-            crop px) and the score there.
+        Args:
+            response: Responses ``(U, S, H, W)``.
+            which: The responses of each target, ``(B,)``; their own order if None.
+            values: Penalties of each target, ``(B,)`` each; the tracker's own if None.
+            shifts: Way from the middle of the window to the target, crop px, ``(B, 2)``; None for
+                none.
         """
         up = self.settings.upsampling
-        fine = functional.interpolate(response, scale_factor=up, mode="bicubic")  # (B, S, Hu, Wu)
-        best_scale = (fine.amax(dim=(2, 3)) * self._penalties).argmax(1)  # (B,)
-        chosen = fine[torch.arange(len(fine)), best_scale].double()  # (B, Hu, Wu)
+        values = columns([self.settings], self.PENALTIES) if values is None else values
+        which = torch.arange(len(response)) if which is None else which
+        # One penalty for any change, however many steps: the public code's reading.
+        penalties = np.where(self._is_changed, values["scale_penalty"][:, None], 1.0)  # (B, S)
+        fine = functional.interpolate(response, scale_factor=up, mode="bicubic")  # (U, S, Hu, Wu)
+        highest = fine.amax(dim=(2, 3))[which]  # (B, S)
+        best_scale = (highest * torch.from_numpy(penalties)).argmax(1)  # (B,)
+        # Targets that share a map share the work on it.
+        scales = fine.shape[1]
+        maps, map_of = torch.unique(which * scales + best_scale, return_inverse=True)
+        chosen = fine.flatten(0, 1)[maps].double()  # (M, Hu, Wu)
         # Above its minimum and summing to 1, as the published trackers compare it with the window.
         share = chosen - chosen.amin(dim=(1, 2), keepdim=True)
         share = share / share.sum(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-        window = cosine_window(share.shape[-1]).double()
-        influence = self.settings.window_influence
-        ranked = share * (1 - influence) + window / window.sum() * influence
-        side = ranked.shape[-1]
-        place = ranked.flatten(1).argmax(1)  # (B,)
-        # Fine cell u covers [u, u + 1] / up of the coarse cells; its centre against the middle.
+        side = share.shape[-1]
         to_px = self.network.stride / up
-        dx = ((place % side) - (side - 1) / 2) * to_px
-        dy = (place.div(side, rounding_mode="floor") - (side - 1) / 2) * to_px
-        scores = torch.sigmoid(chosen.flatten(1).gather(1, place[:, None])[:, 0])
-        return [
-            (int(s), float(x), float(y), float(p))
-            for s, x, y, p in zip(best_scale, dx, dy, scores, strict=True)
-        ]
+        window = cosine_window(side, None if shifts is None else shifts / to_px).double()
+        window = window / window.sum(dim=(-2, -1), keepdim=True)
+        influence = torch.from_numpy(values["window_influence"])[:, None, None]
+        ranked = share[map_of] * (1 - influence) + window * influence  # (B, Hu, Wu)
+        place = ranked.flatten(1).argmax(1)  # (B,)
+        rows, cells = place.div(side, rounding_mode="floor"), place % side
+        # Fine cell u covers [u, u + 1] / up of the coarse cells; its centre against the middle.
+        offsets = torch.stack([cells, rows], dim=1) - (side - 1) / 2  # (B, 2)
+        scores = torch.sigmoid(chosen.flatten(1)[map_of, place])
+        return Peaks(
+            best_scale.numpy(),
+            (offsets * to_px).double().numpy(),
+            scores.numpy(),
+        )
 
-    def _update(
-        self,
-        state: SiamFCState,
-        window: Window,
-        frame_hw: tuple[int, int],
-        scale_index: int,
-        dx: float,
-        dy: float,
-        score: float,
-    ) -> Prediction:
-        """Move the state to the peak and return the prediction."""
-        factor = float(self._factors[scale_index])
-        per_px = factor / window.scale  # frame px per px of the crop at the chosen scale
-        cx, cy, w, _ = xyxy_to_cxcywh(state.box_xyxy)
-        height, width = frame_hw
-        centre = np.clip([cx + dx * per_px, cy + dy * per_px], 0, (width, height))
-        growth = (1 - self.settings.scale_lr) + self.settings.scale_lr * factor
+    def _moved(
+        self, situation: Situation, peaks: Peaks, values: Mapping[str, np.ndarray]
+    ) -> Choice:
+        """Return the boxes at the peaks."""
+        factors = self._factors[peaks.scale_index]  # (B,)
+        scales = np.array([window.scale for window in situation.windows])
+        per_px = (factors / scales)[:, None]  # frame px per px of the crop at the chosen scale
+        middles = np.array([(window.cx, window.cy) for window in situation.windows])
+        centres = np.clip(middles + peaks.offsets * per_px, 0, situation.frame_wh)
+        growth = (1 - values["scale_lr"]) + values["scale_lr"] * factors
         # One factor for both sides: SiamFC keeps the aspect ratio.
         low, high = self.settings.size_limits
-        relative = np.clip(w * growth / state.first_wh[0], low, high)
-        size = state.first_wh * relative
-        state.box_xyxy = cxcywh_to_xyxy(np.concatenate([centre, size]))
-        return Prediction(state.box_xyxy.astype(np.float32), score)
+        widths = situation.boxes_xyxy[:, 2] - situation.boxes_xyxy[:, 0]
+        relative = np.clip(widths * growth / situation.first_wh[:, 0], low, high)
+        sizes = situation.first_wh * relative[:, None]
+        return Choice(cxcywh_to_xyxy(np.concatenate([centres, sizes], axis=1)), peaks.scores)

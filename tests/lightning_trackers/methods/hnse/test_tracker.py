@@ -13,6 +13,7 @@ from lightning_trackers.methods import load_tracker
 from lightning_trackers.methods.hnse import HNSE, HNSESettings, HNSETracker
 from lightning_trackers.methods.hnse.targets import centerness, encode, grid_points
 from lightning_trackers.methods.loading import build
+from lightning_trackers.proposal_tracker import size_change
 from lightning_trackers.siamese import for_inference
 
 
@@ -141,14 +142,15 @@ def test_the_centerness_chooses_between_equal_scores():
 
 
 def test_equation_10_and_11_by_hand():
-    tracker, _, _ = scripted(scale_penalty=0.1)
+    tracker, _, _ = scripted()
     last = torch.tensor([40.0, 20.0])  # p = 30, s' = sqrt(70 * 50)
     sizes = torch.tensor([[40.0, 20], [80, 40], [20, 10], [20, 40], [60, 20]])
     # The same; doubled and halved: s changes by 2; turned: r by 4; widened: r by 1.5, and p = 40,
     # s = sqrt(100 * 60).
     changes = [1, 2, 2, 4, 1.5 * sqrt(6000 / 3500)]
     expected = torch.tensor([exp(-0.1 * change) for change in changes])
-    torch.testing.assert_close(tracker.penalty(sizes, last), expected)
+    penalties = tracker.penalty(size_change(sizes, last), torch.tensor(0.1))
+    torch.testing.assert_close(penalties, expected)
 
 
 def test_the_window_prefers_the_middle():

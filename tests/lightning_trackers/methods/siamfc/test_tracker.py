@@ -77,7 +77,7 @@ def test_one_scale_keeps_the_size():
 def test_the_centre_of_the_response_means_no_motion():
     response = torch.zeros(1, 3, 17, 17)
     response[0, 1, 8, 8] = 5
-    [(scale, dx, dy, score)] = tracker()._peaks(response)
+    [scale], [(dx, dy)], [score] = tracker()._peaks(response)
     # 272 fine cells have no middle one: the peak lies half a fine cell (0.25 px) off.
     assert (scale, abs(dx), abs(dy)) == (1, 0.25, 0.25)
     assert score == pytest.approx(torch.sigmoid(torch.tensor(5.0)).item(), abs=1e-3)
@@ -86,7 +86,7 @@ def test_the_centre_of_the_response_means_no_motion():
 def test_a_cell_to_the_right_is_eight_px():
     response = torch.zeros(1, 1, 17, 17)
     response[0, 0, 8, 10] = 5
-    [(_, dx, dy, _)] = tracker(scales=1)._peaks(response)
+    [(dx, dy)] = tracker(scales=1)._peaks(response).offsets
     assert dx == pytest.approx(16, abs=0.5)
     assert dy == pytest.approx(0, abs=0.5)
 
@@ -95,9 +95,9 @@ def test_a_changed_scale_must_win_by_its_penalty():
     response = torch.zeros(1, 3, 17, 17)
     response[0, 1, 8, 8] = 1.0
     response[0, 2, 8, 8] = 1.02  # times 0.9745 it is below 1
-    assert tracker()._peaks(response)[0][0] == 1
+    assert tracker()._peaks(response).scale_index == 1
     response[0, 2, 8, 8] = 1.04
-    assert tracker()._peaks(response)[0][0] == 2
+    assert tracker()._peaks(response).scale_index == 2
 
 
 def test_grouping_does_not_change_results():

@@ -12,6 +12,7 @@ from lightning_trackers.boxes import xyxy_to_cxcywh
 from lightning_trackers.heads import DepthwiseRPN, Kernels, Proposals
 from lightning_trackers.methods.siamrpn import SiamRPN, SiamRPNSettings, SiamRPNTracker
 from lightning_trackers.methods.siamrpn.anchors import anchor_sides, grid_anchors
+from lightning_trackers.proposal_tracker import size_change
 from lightning_trackers.siamese import for_inference
 
 SIZES_HW = [
@@ -196,7 +197,7 @@ def test_penalty_is_the_same_for_shrinking_and_growing():
     tracker, _, _ = scripted()
     last = torch.tensor([[40.0, 20.0]])
     halved_doubled_and_kept = torch.tensor([[20.0, 10.0], [80.0, 40.0], [40.0, 20.0]])
-    penalties = tracker.penalty(halved_doubled_and_kept, last)
+    penalties = tracker.penalty(size_change(halved_doubled_and_kept, last), torch.tensor(0.16))
     torch.testing.assert_close(penalties, torch.tensor([exp(-0.16), exp(-0.16), 1.0]))
 
 
