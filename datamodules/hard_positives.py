@@ -4,65 +4,19 @@ Source: Wang et al., SINT++, CVPR 2018, Sections 3 and 4: the tracker is trained
 network generated, and on targets that an agent has hidden in part.
 """
 
-import json
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from datamodules.domains import DomainSource
-from datamodules.targets import KeptView, TargetPool, VideoTargets
+from datamodules.targets import HardPositives, KeptView, TargetPool
 from lightning_trackers.batches import TargetBatch
-from lightning_trackers.files import atomic_file
 from lightning_trackers.methods.sintpp import Occluder
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class HardPositives:
-    """Pictures that show the targets of videos.
-
-    Args:
-        pictures: uint8 RGB, shape ``(M, 3, S, S)``.
-        videos: Number of each one's video, int64, shape ``(M,)``.
-        provenance: How they were made.
-    """
-
-    pictures: np.ndarray
-    videos: np.ndarray
-    provenance: Mapping[str, object]
-
-    def write(self, path: Path) -> None:
-        """Write them to a file, whole or not at all."""
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                pictures=self.pictures,
-                videos=self.videos,
-                provenance=np.array(json.dumps(dict(self.provenance), default=str)),
-            )
-
-    @classmethod
-    def read(cls, path: str | Path) -> "HardPositives":
-        """Read what :meth:`write` wrote.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is not one of these files.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                parts = file["pictures"], file["videos"], json.loads(str(file["provenance"]))
-        except (KeyError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{path}: expected pictures, videos and provenance, as the stage that makes hard "
-                f"positives writes them ({error}); remove the stage's folder and run it again"
-            ) from error
-        return cls(*parts)
+__all__ = ["HardPositivePairs", "HardPositives", "make_hard_positives"]
 
 
 def make_hard_positives(
@@ -108,7 +62,7 @@ def make_hard_positives(
     pictures = []
     for video in pool.videos:
         rng = np.random.default_rng([seed, video.number])
-        batch = _begun(pool, video, made, rng, per_video)
+        batch = pool.draw(video, rng, per_video, made)
         if occluder is not None and occluded:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             head = TargetBatch(*(part[:occluded] for part in batch))
@@ -127,23 +81,6 @@ def make_hard_positives(
     found = HardPositives(np.concatenate(pictures), numbers, provenance)
     found.write(Path(folder) / "positives.npz")
     return found
-
-
-def _begun(
-    pool: TargetPool,
-    video: VideoTargets,
-    made: HardPositives | None,
-    rng: np.random.Generator,
-    count: int,
-) -> TargetBatch:
-    batch = pool.draw(video, rng, count)
-    if made is None:
-        return batch
-    own = made.pictures[made.videos == video.number]
-    if not len(own):
-        log.warning("%s: no generated pictures; its targets are used", video.source_id)
-        return batch
-    return batch._replace(targets=torch.from_numpy(own[rng.integers(len(own), size=count)]))
 
 
 class HardPositivePairs:

@@ -4,9 +4,11 @@ Source: Wang et al., SINT++, CVPR 2018, Sections 4.1.2 (targets of 64 × 64 px) 
 out of the background).
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,11 +22,13 @@ from datamodules.loading import EpochSampler, SampleLoader
 from lightning_trackers.batches import TargetBatch
 from lightning_trackers.boxes import iou_xyxy
 from lightning_trackers.crops import Window, crop, crop_box, search_window
+from lightning_trackers.files import atomic_file
 
 log = logging.getLogger(__name__)
 
 _TRIES = 50
 _SIZES = (1.0, 0.5, 0.25)  # of the background, relative to the target
+_GENERATED_SHARE = 0.5
 _SURROUNDINGS = 5.0  # side of what is kept of a frame, relative to the exemplar window
 _KEPT_SIZE = 384  # px
 
@@ -98,6 +102,53 @@ class VideoTargets:
     views: list[KeptView]
 
 
+@dataclass(frozen=True)
+class HardPositives:
+    """Pictures that show the targets of videos.
+
+    Args:
+        pictures: uint8 RGB, shape ``(M, 3, S, S)``.
+        videos: Number of each one's video, int64, shape ``(M,)``.
+        provenance: How they were made.
+    """
+
+    pictures: np.ndarray
+    videos: np.ndarray
+    provenance: Mapping[str, object]
+
+    def write(self, path: Path) -> None:
+        """Write them to a file, whole or not at all."""
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                pictures=self.pictures,
+                videos=self.videos,
+                provenance=np.array(json.dumps(dict(self.provenance), default=str)),
+            )
+
+    @classmethod
+    def read(cls, path: str | Path) -> "HardPositives":
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not one of these files.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                parts = file["pictures"], file["videos"], json.loads(str(file["provenance"]))
+        except (KeyError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"{path}: expected pictures, videos and provenance, as the stage that makes hard "
+                f"positives writes them ({error}); remove the stage's folder and run it again"
+            ) from error
+        return cls(*parts)
+
+    def of_video(self, number: int) -> np.ndarray:
+        """Return the pictures of a video, none where it has none, ``(K, 3, S, S)``."""
+        return self.pictures[self.videos == number]
+
+
 class TargetPool:
     """The targets of some videos, drawn or read once and kept in memory.
 
@@ -139,14 +190,35 @@ class TargetPool:
                 "occluder is cut out of the background, so targets must not fill their frames"
             )
 
-    def draw(self, video: VideoTargets, rng: np.random.Generator, count: int) -> TargetBatch:
-        """Draw targets of a video, each with another frame of it as exemplar."""
+    def draw(
+        self,
+        video: VideoTargets,
+        rng: np.random.Generator,
+        count: int,
+        generated: HardPositives | None = None,
+        share: float = 1.0,
+    ) -> TargetBatch:
+        """Draw targets of a video, each with another frame of it as exemplar.
+
+        Args:
+            video: The video.
+            rng: Source of chance.
+            count: How many.
+            generated: Pictures that stand in for the targets; where a video has none, its targets
+                are shown.
+            share: Share of the targets for which they stand in.
+        """
         frames = len(video.targets)
         target = rng.integers(frames, size=count)
         exemplar = (target + rng.integers(1, frames, size=count)) % frames
         background = rng.integers(frames, size=count)
+        targets = video.targets[target]
+        own = () if generated is None else generated.of_video(video.number)
+        if len(own):
+            replaced = rng.random(count) < share
+            targets[replaced] = own[rng.integers(len(own), size=int(replaced.sum()))]
         return TargetBatch(
-            torch.from_numpy(video.targets[target]),
+            torch.from_numpy(targets),
             torch.from_numpy(video.targets[exemplar]),
             torch.from_numpy(video.backgrounds[background]),
             [f"{video.source_id}/{t}-{e}" for t, e in zip(target, exemplar, strict=True)],
@@ -216,16 +288,19 @@ class TargetDataset(Dataset[TargetBatch]):
     Args:
         pool: Where they come from; every video is equally likely.
         seed: Seed of all draws.
+        generated: Pictures that stand in for half of the targets.
     """
 
-    def __init__(self, pool: TargetPool, seed: int = 0) -> None:
-        self.pool, self.seed = pool, seed
+    def __init__(
+        self, pool: TargetPool, seed: int = 0, generated: HardPositives | None = None
+    ) -> None:
+        self.pool, self.seed, self.generated = pool, seed, generated
 
     def __getitem__(self, index: int) -> TargetBatch:
         """Return target number ``index``; any number from 0 on is one."""
         rng = np.random.default_rng([self.seed, index])
         video = self.pool.videos[int(rng.integers(len(self.pool.videos)))]
-        return self.pool.draw(video, rng, 1)
+        return self.pool.draw(video, rng, 1, self.generated, _GENERATED_SHARE)
 
 
 def together(batches: Sequence[TargetBatch]) -> TargetBatch:
@@ -248,6 +323,8 @@ class TargetDataModule(pl.LightningDataModule):
         batches_per_epoch: Batches of an epoch.
         batch_size: Targets of a batch.
         seed: Seed of all draws.
+        generated: File of generated pictures, which stand in for half of the targets: an agent's
+            input is what PSGN makes (the paper's Figure 2) as well as what videos show.
     """
 
     def __init__(
@@ -258,8 +335,10 @@ class TargetDataModule(pl.LightningDataModule):
         batches_per_epoch: int = 50,
         batch_size: int = 32,
         seed: int = 0,
+        generated: str | Path | None = None,
     ) -> None:
         super().__init__()
+        self.generated = generated
         self.sources = sources
         self.frames, self.size, self.seed = frames, size, seed
         self.batches_per_epoch, self.batch_size = batches_per_epoch, batch_size
@@ -269,7 +348,8 @@ class TargetDataModule(pl.LightningDataModule):
         """Draw or read the pictures."""
         if self.targets is None:
             pool = TargetPool(self.sources, self.frames, self.size, self.seed)
-            self.targets = TargetDataset(pool, self.seed)
+            made = None if self.generated is None else HardPositives.read(self.generated)
+            self.targets = TargetDataset(pool, self.seed, made)
 
     def train_dataloader(self) -> DataLoader[TargetBatch]:
         """Return the batches; the loader's state is kept in checkpoints."""

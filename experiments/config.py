@@ -81,7 +81,8 @@ def check(cfg: DictConfig) -> None:
     groups = [
         f"{group}=[{','.join(choice)}]" if isinstance(choice, list) else f"{group}={choice}"
         for group, choice in choices.items()
-        if not group.startswith("hydra/") and group != "exp"
+        # What a stage brings along is of the exp too; its keys are compared with constructors alone.
+        if not group.startswith("hydra/") and group != "exp" and "@pipeline." not in group
     ]
     base = compose(HydraConfig.get().job.config_name, overrides=_base_overrides(groups))
     content = OmegaConf.to_container(cfg, resolve=False)
@@ -109,7 +110,9 @@ def check_choices(arguments: Sequence[str]) -> None:
         folder = CONF / group.partition("@")[0]
         if not equals or not folder.is_dir():
             continue
-        known = sorted(p.stem for p in folder.glob("*.yaml"))
+        known = sorted(
+            p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml")
+        )
         for choice in filter(None, value.strip("[]").split(",")):
             if choice not in known and choice != "null":
                 raise ConfigError(

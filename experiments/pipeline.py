@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.nan_guard import NaNGuard
 from experiments.config import ConfigError, made, nearest
 from experiments.dry_run import trainer_of
+from experiments.initial_weights import initialise
 from experiments.threads import torch_threads
 from lightning_trackers.files import write_text
 
@@ -37,9 +38,10 @@ TRACKER = "tracker"
 def run_stages(cfg: DictConfig) -> bool:
     """Finish the stages that are asked for; those that have been finished are left as they are.
 
-    A node of ``pipeline`` that has a ``module`` is trained on its ``datamodule`` for ``max_epochs``,
-    with what its ``trainer`` says instead of the run's, and ``last.ckpt`` is what the next stages
-    read. If it has ``make``, that is called with its folder after the training, if there is one.
+    A node of ``pipeline`` that has a ``module`` is trained on its ``datamodule`` for ``max_epochs``
+    from ``initial_weights``, on one device, with its ``callbacks`` and with what its ``trainer`` says
+    instead of the run's; ``last.ckpt`` is what the next stages read. If it has ``make``, that is
+    called with its folder, after the training if there is one.
 
     Args:
         cfg: Composed configuration of a run.
@@ -107,6 +109,7 @@ def _train(
     described: Any = OmegaConf.to_container(node.module, resolve=True)
     if {"network", "tracker"} <= described.keys():  # it can be loaded as a tracker
         module.recipe = {part: described[part] for part in ("network", "tracker")}
+    initialise(module, node.get("initial_weights", "random"))
     loggers = _loggers(cfg, name, folder)
     checkpoint = pl.callbacks.ModelCheckpoint(
         folder, filename="epoch_{epoch:03d}", auto_insert_metric_name=False, save_last=True,
@@ -117,7 +120,7 @@ def _train(
         cfg,
         **{"max_epochs": node.max_epochs, "devices": 1, "num_nodes": 1, "strategy": "auto"},
         **options,
-        callbacks=[checkpoint, NaNGuard(folder)],
+        callbacks=[checkpoint, NaNGuard(folder), *made(node.get("callbacks", DictConfig({}))).values()],
         logger=loggers,
         default_root_dir=str(folder),
     )

@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
 from experiments.config import ConfigError, check, made, run_checked, user_errors
 from experiments.dry_run import dry_run, trainer_of
+from experiments.initial_weights import initialise
 from experiments.pipeline import run_stages
 from experiments.report import run_details, write_report
 from experiments.threads import torch_threads
-from lightning_trackers.backbones.imagenet import load_imagenet
 from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.evaluation.tracker import Tracker
 from lightning_trackers.files import write_text
@@ -134,25 +134,6 @@ def _git(folder: Path, *arguments: str) -> str:
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
-
-
-def initialise(module: pl.LightningModule, initial_weights: str) -> None:
-    """Give the backbone its first weights, as the recipe says: ``random``, ``download`` or a file.
-
-    A module with ``load_initial_weights`` begins from something else than ImageNet and reads it itself.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ConfigError: If the weights are not this backbone's.
-    """
-    if initial_weights != "random":
-        try:
-            if hasattr(module, "load_initial_weights"):
-                module.load_initial_weights(initial_weights)  # type: ignore[operator]
-            else:
-                load_imagenet(module.network.backbone, initial_weights)  # type: ignore[union-attr, arg-type]
-        except ValueError as error:
-            raise ConfigError(f"initial_weights: {error}") from error
 
 
 def checkpoint_to_resume(resume: str | None, output_dir: Path) -> Path | None:

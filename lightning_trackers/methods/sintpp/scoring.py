@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from lightning_trackers.methods.loading import build, load_weights, read_checkpoint
 from lightning_trackers.methods.sint import SINTNetwork
@@ -23,10 +24,13 @@ class SINTScorer:
 
     Args:
         network: The trained network; it is put into evaluation mode, and no weight gets a gradient.
+        target_size: Side to which pictures are resized, px: that of targets in what the tracker is
+            shown. None leaves them as they are.
     """
 
-    def __init__(self, network: SINTNetwork) -> None:
+    def __init__(self, network: SINTNetwork, target_size: int | None = None) -> None:
         self.network = network.eval().requires_grad_(False)
+        self.target_size = target_size
 
     def against(self, exemplars: Tensor) -> Score:
         """Return the score of N pictures, each against its exemplar, uint8 ``(N, 3, S, S)``.
@@ -39,14 +43,21 @@ class SINTScorer:
         return lambda pictures: (self._vectors(pictures) * wanted).sum(dim=1)
 
     def _vectors(self, pictures: Tensor) -> Tensor:
+        if self.target_size is not None:
+            sides = (self.target_size, self.target_size)
+            pictures = interpolate(pictures.float(), sides, mode="bilinear", antialias=True)
         count, _, height, width = pictures.shape
         whole = torch.tensor([0.0, 0.0, width, height], device=pictures.device)
         boxes = whole.expand(count, 1, 4)
         return self.network.embed(normalise(pictures), boxes)[:, 0]  # (N, D)
 
 
-def sint_scorer(checkpoint: str | Path) -> SINTScorer:
+def sint_scorer(checkpoint: str | Path, target_size: int | None = None) -> SINTScorer:
     """Return the scorer of a trained SINT.
+
+    Args:
+        checkpoint: A training's checkpoint, or a file of ``save_weights``.
+        target_size: As of :class:`SINTScorer`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -58,4 +69,4 @@ def sint_scorer(checkpoint: str | Path) -> SINTScorer:
     if not isinstance(network, SINTNetwork):
         raise ValueError(f"{path}: expected the weights of SINT, got {type(network).__name__}")
     load_weights(network, weights, f"SINT weights {path}")
-    return SINTScorer(cast(SINTNetwork, network))
+    return SINTScorer(cast(SINTNetwork, network), target_size)
