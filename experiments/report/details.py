@@ -12,11 +12,12 @@ from callbacks.benchmark_logging import slug
 from datamodules.raw_results import read_results
 from experiments.report.charts import styles
 from experiments.report.pictures import WorstFrames, worst_frames
+from experiments.report.resampling import sequence_values, supervised_drawn
 from experiments.report.tables import Intervals
 from lightning_trackers.evaluation.benchmarking import BenchmarkScores, protocol_of
 from lightning_trackers.evaluation.sequence import Benchmark
-from lightning_trackers.evaluation.supervised import VOTSupervised, annotation_of
-from lightning_trackers.metrics.functional import vot
+from lightning_trackers.evaluation.supervised import VOTSupervised
+from lightning_trackers.metrics.functional.seeds import times_drawn
 from lightning_trackers.metrics.functional.statistics import bootstrap_interval
 
 EAO_RESAMPLES = 1000
@@ -128,7 +129,7 @@ def pooled_intervals(
         if key in except_for or len(values) != len(frames) or len(values) < 2:
             continue
         if frames.all() and _same(float(np.average(values, weights=frames)), value):
-            drawn = _times_drawn(len(values), 10_000)
+            drawn = times_drawn(len(values), 10_000)
             found[key] = _ends(drawn @ (values * frames) / (drawn @ frames))
     return found
 
@@ -137,51 +138,14 @@ def supervised_intervals(
     protocol: VOTSupervised, benchmark: Benchmark, results: Mapping[str, Any]
 ) -> dict[str, tuple[float, float]]:
     """Return the intervals of VOT's scores, all but the MATLAB and Python toolkits' own means."""
-    if protocol.toolkit == "python" or protocol.average != "pooled" or len(benchmark) < 2:
-        return {}
-    overlaps = [
-        vot.sequence_overlaps(annotation_of(s), results[s.name].runs, protocol.rule)
-        for s in benchmark
-    ]
-    drawn = _times_drawn(len(overlaps), EAO_RESAMPLES)
-    accuracies = [vot.frame_accuracies(s) for s in overlaps]
-    total = np.array([np.nansum(a) for a in accuracies])
-    counted = np.array([np.isfinite(a).sum() for a in accuracies])
-    failures = np.array([s.failed.sum(axis=1).mean() for s in overlaps])
-    lengths = np.array([s.length for s in overlaps])
-    robustness = 100 * (drawn @ failures) / (drawn @ lengths)
-    found = {
-        "accuracy": _ends(drawn @ total / (drawn @ counted)),
-        "robustness": _ends(robustness),
-        "reliability": _ends(np.exp(-vot.SENSITIVITY * robustness / 100)),
-        "failures": _ends(drawn @ failures),
-    }
-    interval = protocol.rule.eao_interval
-    if interval is not None:
-        eao = []
-        for times in drawn:
-            chosen = [s for s, n in zip(overlaps, times, strict=True) for _ in range(n)]
-            curve = vot.expected_overlap_curve(chosen, toolkit=protocol.toolkit)
-            eao.append(vot.expected_average_overlap(curve, interval, protocol.toolkit))
-        found["eao"] = _ends(np.array(eao))
-    return found
-
-
-def sequence_values(row: BenchmarkScores, key: str) -> np.ndarray:
-    """Return a score of every sequence, ``(S,)``; nothing if one lacks it."""
-    scored = row.scores.sequences.values()
-    values = np.array([scores.get(key, math.nan) for scores in scored])
-    return values if np.isfinite(values).all() else np.empty(0)
+    drawn = times_drawn(len(benchmark), EAO_RESAMPLES)
+    keys = ("accuracy", "robustness", "reliability", "failures", "eao")
+    found = supervised_drawn(protocol, benchmark, results, drawn, keys)
+    return {key: _ends(values) for key, values in found.items()}
 
 
 def _same(found: float, value: float) -> bool:
     return math.isclose(found, value, rel_tol=1e-6, abs_tol=1e-9)
-
-
-def _times_drawn(count: int, resamples: int) -> np.ndarray:
-    """Return how often each sequence is drawn, int ``(resamples, count)``."""
-    rng = np.random.default_rng(0)
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
 
 
 def _ends(draws: np.ndarray) -> tuple[float, float]:

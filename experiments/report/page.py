@@ -75,7 +75,7 @@ def write_report(
         printed.save_training(output_dir / "plots" / "training", training)
 
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             title=str(meta.get("exp", output_dir.name)),
@@ -241,7 +241,8 @@ def significance_matrix(
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what renders the pages of ``templates``."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
         autoescape=True,

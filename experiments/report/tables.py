@@ -174,7 +174,7 @@ def write_tables(
 def markdown(table: ScoreTable) -> str:
     """Return a table as GitHub's Markdown; the best of each column is bold."""
     lines = [
-        f"| tracker | {' | '.join(_markdown_text(t) for t in table.columns.values())} |",
+        f"| tracker | {' | '.join(markdown_text(t) for t in table.columns.values())} |",
         "|---|" + "---:|" * len(table.columns),
     ]
     for tracker, cells in table.rows.items():
@@ -183,7 +183,7 @@ def markdown(table: ScoreTable) -> str:
             cell = cells[key]
             text = f"**{cell.text}**" if cell.best else cell.text
             texts.append(f"{text} ({cell.interval})" if cell.interval else text)
-        lines.append(f"| {_markdown_text(tracker)} | {' | '.join(texts)} |")
+        lines.append(f"| {markdown_text(tracker)} | {' | '.join(texts)} |")
     lines += ["", _caption(table)]
     return "\n".join(lines) + "\n"
 
@@ -228,7 +228,8 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Return a text in which Markdown finds no markup."""
     return re.sub(r"([\\|*_`\[\]<>])", r"\\\1", text).replace("\n", " ")
 
 
