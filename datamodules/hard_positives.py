@@ -123,7 +123,11 @@ class HardPositivePairs:
         """Draw a pair of views, and say where they come from."""
         videos = self.pool.videos
         i = int(rng.integers(len(videos)))
-        j = i if positive or len(videos) == 1 else (i + int(rng.integers(1, len(videos)))) % len(videos)
+        j = (
+            i
+            if positive or len(videos) == 1
+            else (i + int(rng.integers(1, len(videos)))) % len(videos)
+        )
         first, second = videos[i], videos[j]
         a = int(rng.integers(len(first.views)))
         b = int(rng.integers(len(second.views)))

@@ -53,9 +53,7 @@ class KeptView:
         """Return what a window shows, uint8 RGB ``(size, size, 3)``."""
         to_kept = self.window
         half = window.side / 2
-        corners = np.array(
-            [window.cx - half, window.cy - half, window.cx + half, window.cy + half]
-        )
+        corners = np.array([window.cx - half, window.cy - half, window.cx + half, window.cy + half])
         x1, y1, x2, y2 = to_kept.to_crop(corners)
         seen = Window((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, window.size)
         picture = self.surroundings

@@ -100,9 +100,7 @@ def _run_stage(cfg: DictConfig, name: str) -> bool:
     return True
 
 
-def _train(
-    cfg: DictConfig, name: str, node: DictConfig, folder: Path
-) -> pl.LightningModule | None:
+def _train(cfg: DictConfig, name: str, node: DictConfig, folder: Path) -> pl.LightningModule | None:
     """Train a stage; return its module, None if it was interrupted."""
     pl.seed_everything(cfg.seed, workers=True)
     datamodule, module = made(node.datamodule), made(node.module)
@@ -118,9 +116,16 @@ def _train(
     options: Mapping[str, Any] = OmegaConf.to_container(node.get("trainer", DictConfig({})))  # type: ignore[assignment]
     trainer = trainer_of(
         cfg,
-        **{"max_epochs": node.max_epochs, "devices": 1, "num_nodes": 1, "strategy": "auto"},
+        max_epochs=node.max_epochs,
+        devices=1,
+        num_nodes=1,
+        strategy="auto",
         **options,
-        callbacks=[checkpoint, NaNGuard(folder), *made(node.get("callbacks", DictConfig({}))).values()],
+        callbacks=[
+            checkpoint,
+            NaNGuard(folder),
+            *made(node.get("callbacks", DictConfig({}))).values(),
+        ],
         logger=loggers,
         default_root_dir=str(folder),
     )

@@ -24,8 +24,8 @@ from datamodules.domains import ProceduralDomains
 from datamodules.procedural import ProceduralSource
 from datamodules.targets import TargetPool, together
 from experiments.config import made
-from lightning_trackers.metrics.functional.statistics import PairedDifference, paired_difference
 from lightning_trackers.methods.sintpp import HPTN, AgentOccluder, RandomOccluder
+from lightning_trackers.metrics.functional.statistics import PairedDifference, paired_difference
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def test_a_background_lies_in_the_frame_and_apart_from_the_target():
         found = background_box(rng, Shot(None, (120, 120), box))
         assert found is not None
         assert iou_xyxy(found, box) == 0
-        assert (found >= 0).all() and (found <= 120).all()
+        assert (found >= 0).all()
+        assert (found <= 120).all()
 
 
 def test_a_large_target_gets_a_smaller_background():
@@ -106,7 +107,8 @@ def test_batches_depend_on_their_number_alone():
     again = list(second.train_dataloader())
     assert len(batches) == 3
     for a, b in zip(batches, again, strict=True):
-        assert a.source_id == b.source_id and torch.equal(a.targets, b.targets)
+        assert a.source_id == b.source_id
+        assert torch.equal(a.targets, b.targets)
         assert a.targets.shape == a.exemplars.shape == a.backgrounds.shape == (5, 3, 64, 64)
         for name in a.source_id:
             target, exemplar = name.rsplit("/", 1)[1].split("-")
@@ -207,7 +209,8 @@ def test_pairs_show_positives_of_their_own_video_in_the_wanted_share(tmp_path):
     for _ in range(50):
         _, second, source_id = pairs.draw(rng, max_gap=1, positive=False)
         videos = [part.split("/")[1] for part in source_id.split("-")[:2]]
-        assert videos[0] != videos[1] and second.positive is None
+        assert videos[0] != videos[1]
+        assert second.positive is None
 
 
 def test_pairs_without_positives_are_plain_pairs():

@@ -144,14 +144,16 @@ def test_a_stage_that_needs_another_one_says_so(tmp_path, stages):
 
 
 def test_an_unknown_stage_is_refused_with_the_nearest(tmp_path):
-    with pytest.raises(ConfigError, match="no stage 'secnd'; nearest: 'second'"):
-        run_stages(configured(tmp_path, ["secnd"]))
+    with pytest.raises(ConfigError, match="no stage 'seconds'; nearest: 'second'"):
+        run_stages(configured(tmp_path, ["seconds"]))
 
 
 def test_what_was_made_with_another_configuration_is_not_gone_on_with(tmp_path):
     run_stages(configured(tmp_path, ["first"]))
     for stages in (["first"], ["second"]):
-        with pytest.raises(ConfigError, match=r"stage first: .*another configuration \('max_epochs"):
+        with pytest.raises(
+            ConfigError, match=r"stage first: .*another configuration \('max_epochs"
+        ):
             run_stages(configured(tmp_path, stages, epochs=3))
     assert trained == ["first 0", "first 1"]
 

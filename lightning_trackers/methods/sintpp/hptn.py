@@ -232,9 +232,7 @@ class HPTN(pl.LightningModule):
         return loss.detach()
 
 
-def bellman_targets(
-    rewards: Tensor, done: Tensor, next_values: Tensor, discount: float
-) -> Tensor:
+def bellman_targets(rewards: Tensor, done: Tensor, next_values: Tensor, discount: float) -> Tensor:
     """Return y of Algorithm 1, lines 18 to 22, shape ``(N,)``.
 
     Deviation: Eq. 7 and 8 write the online network's parameters; the text and Algorithm 1 (line 21)

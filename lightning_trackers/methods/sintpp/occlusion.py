@@ -106,9 +106,7 @@ def draw_boxes(
     return torch.cat([corner, corner + sides], dim=1).clamp(0, 1)
 
 
-def cover(
-    targets: Tensor, boxes_xyxy: Tensor, backgrounds: Tensor, patches_xyxy: Tensor
-) -> Tensor:
+def cover(targets: Tensor, boxes_xyxy: Tensor, backgrounds: Tensor, patches_xyxy: Tensor) -> Tensor:
     """Paste a patch of each background over a region of each target.
 
     A pixel belongs to the region if its centre does.
@@ -127,7 +125,9 @@ def cover(
     low, high = boxes_xyxy[:, :2, None], boxes_xyxy[:, 2:, None]  # (N, 2, 1)
     inside = (centres >= low) & (centres < high)  # (N, 2, S), along x and along y
     share = (centres - low) / (high - low)
-    source = patches_xyxy[:, :2, None] + share * (patches_xyxy[:, 2:] - patches_xyxy[:, :2])[..., None]
+    source = (
+        patches_xyxy[:, :2, None] + share * (patches_xyxy[:, 2:] - patches_xyxy[:, :2])[..., None]
+    )
     place = source * 2 - 1  # (N, 2, S), grid_sample's axes run from -1 to 1
     shape = (len(targets), size, size)
     grid = torch.stack(

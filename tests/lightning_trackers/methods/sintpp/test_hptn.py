@@ -106,9 +106,7 @@ def test_the_target_network_moves_every_tau_updates_and_not_between():
     module._update = lambda generator: (update(generator), record())[0]
     fit(module, [batch()] * 3)  # 4 steps each, an update after each
     assert moved == [False, False, False, True] * 3
-    for a, b in zip(
-        module.network.parameters(), module.target_network.parameters(), strict=True
-    ):
+    for a, b in zip(module.network.parameters(), module.target_network.parameters(), strict=True):
         assert torch.equal(a, b)
 
 

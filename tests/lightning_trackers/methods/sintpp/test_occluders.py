@@ -50,8 +50,11 @@ def test_random_occlusion_covers_the_area_it_is_told():
 
 
 def test_random_occlusion_draws_areas_between_its_limits():
-    share = covered_share(RandomOccluder(0.1, 0.3)(WHITE_ON_BLACK, torch.Generator().manual_seed(0)))
-    assert 0.05 < share.min() < 0.16 and 0.24 < share.max() < 0.36
+    share = covered_share(
+        RandomOccluder(0.1, 0.3)(WHITE_ON_BLACK, torch.Generator().manual_seed(0))
+    )
+    assert 0.05 < share.min() < 0.16
+    assert 0.24 < share.max() < 0.36
 
 
 @pytest.mark.parametrize("wrong", [{"least": 0.01}, {"most": 0.5}, {"least": 0.3, "most": 0.2}])
@@ -72,7 +75,9 @@ def test_an_agent_s_checkpoint_makes_the_same_occluder(tmp_path):
     trained, other = agent(0), agent(1)
     torch.save({"state_dict": trained.state_dict()}, tmp_path / "last.ckpt")
     pictures = WHITE_ON_BLACK._replace(
-        targets=torch.randint(0, 256, (40, 3, 20, 20), generator=torch.Generator().manual_seed(3)).byte()
+        targets=torch.randint(
+            0, 256, (40, 3, 20, 20), generator=torch.Generator().manual_seed(3)
+        ).byte()
     )
     results = [
         occluder(pictures, torch.Generator().manual_seed(0))
@@ -140,7 +145,8 @@ def test_the_adversary_learns_to_move_the_target_away():
     assert before == pytest.approx(1.0)
     assert mean_score() < 0.75
     images = AdversaryOccluder(module, RandomOccluder())(batch, torch.Generator().manual_seed(0))
-    assert images.dtype == torch.uint8 and images.shape == targets.shape
+    assert images.dtype == torch.uint8
+    assert images.shape == targets.shape
 
 
 def network():
@@ -149,7 +155,9 @@ def network():
 
 
 def test_sint_s_score_is_one_for_the_exemplar_and_less_for_another():
-    pictures = torch.randint(0, 256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    pictures = torch.randint(
+        0, 256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(0)
+    ).byte()
     score = SINTScorer(network()).against(pictures)
     torch.testing.assert_close(score(pictures), torch.ones(3))
     assert (score(pictures.flip(0))[[0, 2]] < 0.999).all()
@@ -158,7 +166,9 @@ def test_sint_s_score_is_one_for_the_exemplar_and_less_for_another():
 
 def test_sint_s_score_has_a_gradient_in_the_pictures_but_not_in_the_weights():
     scorer = SINTScorer(network())
-    exemplars = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    exemplars = torch.randint(
+        0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)
+    ).byte()
     pictures = exemplars.flip(0).float().requires_grad_()
     scorer.against(exemplars)(pictures).sum().backward()
     assert pictures.grad.abs().sum() > 0
@@ -177,7 +187,9 @@ def test_a_scorer_comes_from_sint_s_checkpoint(tmp_path):
         "tracker": {},
     }
     write_checkpoint(tmp_path / "sint.pt", recipe, trained.state_dict())
-    exemplars = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    exemplars = torch.randint(
+        0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)
+    ).byte()
     images = exemplars.flip(0)
     expected = SINTScorer(trained).against(exemplars)(images)
     torch.testing.assert_close(

@@ -40,10 +40,13 @@ def test_actions_keep_every_box_inside_the_picture_and_its_sides_within_limits(s
         actions[:8] = torch.arange(8)  # always the same move: into each wall
         boxes = move_boxes(boxes, actions, 0.2, 0.1, 0.6)
         sides = boxes[:, 2:] - boxes[:, :2]
-        assert boxes.min() >= 0 and boxes.max() <= 1
-        assert sides.min() > 0.1 - 1e-6 and sides.max() < 0.6 + 1e-6
+        assert boxes.min() >= 0
+        assert boxes.max() <= 1
+        assert sides.min() > 0.1 - 1e-6
+        assert sides.max() < 0.6 + 1e-6
         seen = torch.cat([seen, boxes])
-    assert seen.min() < 1e-6 and seen.max() > 1 - 1e-6  # the walls were reached
+    assert seen.min() < 1e-6
+    assert seen.max() > 1 - 1e-6
 
 
 def test_moves_do_not_change_what_they_are_given():
@@ -57,11 +60,14 @@ def test_drawn_boxes_have_their_area_and_lie_anywhere_inside():
     boxes = draw_boxes(areas, torch.Generator().manual_seed(0), min_side=0.15, max_side=0.6)
     sides = boxes[:, 2:] - boxes[:, :2]
     torch.testing.assert_close(sides.prod(dim=1), areas, atol=1e-5, rtol=1e-4)
-    assert sides.min() > 0.15 - 1e-5 and sides.max() < 0.6 + 1e-5
-    assert boxes.min() >= 0 and boxes.max() <= 1
+    assert sides.min() > 0.15 - 1e-5
+    assert sides.max() < 0.6 + 1e-5
+    assert boxes.min() >= 0
+    assert boxes.max() <= 1
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     assert (centres.mean(dim=0) - 0.5).abs().max() < 0.03
-    assert centres.min() < 0.2 and centres.max() > 0.8
+    assert centres.min() < 0.2
+    assert centres.max() > 0.8
 
 
 @pytest.mark.parametrize("area", [0.01, 0.5])

@@ -1,0 +1,64 @@
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from experiments.config import CONF, check
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("run", overrides=list(overrides), return_hydra_config=True)
+        with open_dict(cfg):
+            cfg.hydra.runtime.output_dir = "out"
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        check(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("exp", "stages", "generated"),
+    [
+        ("sintpp", ["sint", "vaes", "agent", "agent_positives"], True),
+        ("sint_vae_ro", ["vaes", "random_positives"], True),
+        ("sint_adversarial", ["sint", "adversary", "adversary_positives"], False),
+    ],
+)
+def test_rows_differ_in_their_stages_as_the_paper_says(exp, stages, generated):
+    cfg = composed(f"+exp={exp}")
+    assert list(cfg.pipeline) == stages
+    assert cfg.stages == [*stages, "tracker"]
+    shown = cfg.datamodule.train_sources.videos.source
+    assert shown.positives == f"out/stages/{stages[-1]}/positives.npz"
+    make = cfg.pipeline[stages[-1]].make
+    assert make.generated == ("out/stages/vaes/positives.npz" if generated else None)
+    assert make.sources == shown.sources
+    assert make.frames == shown.frames
+    if "sint" in stages:  # the same training without hard positives
+        first = cfg.pipeline.sint
+        assert first.datamodule.train_sources.videos.source.positives is None
+        assert first.datamodule.pairs_per_epoch == cfg.datamodule.pairs_per_epoch
+        assert first.max_epochs == cfg.trainer.max_epochs
+        assert first.module == cfg.module
+
+
+def test_the_paper_s_agent_has_the_paper_s_numbers():
+    cfg = composed(
+        "+exp=sintpp", "profile=paper", "initial_weights=random", "paths.train_root=here"
+    )
+    agent = cfg.pipeline.agent.module
+    assert agent.optimizer._target_ == "torch.optim.Adam"
+    assert agent.optimizer.lr == 1e-6
+    assert agent.learning.batch_size == 100
+    assert agent.features._target_.endswith("VGGFeatures")
+    assert cfg.optimizer.lr == 1e-4
+    assert cfg.optimizer.momentum == 0.9
+    assert cfg.optimizer.weight_decay == 5e-4
+
+
+def test_an_interrupted_run_goes_on_in_its_own_folder():
+    cfg = composed("+exp=sintpp", "seed=3")
+    assert cfg.resume == "auto"
+    assert cfg.run_dir.endswith("sintpp_laptop_seed3")
