@@ -33,6 +33,7 @@ class FrameProgress:
         enabled: False shows nothing (all ranks but the first).
         console: Where to draw; standard error by default.
         interval_s: Time between two log lines, s.
+        unit: What is counted.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class FrameProgress:
         enabled: bool = True,
         console: Console | None = None,
         interval_s: float = 30.0,
+        unit: str = "frames",
     ) -> None:
         self.description, self.total, self.enabled = description, total, enabled
         self.done = 0
+        self.unit = unit
         self.interval_s = interval_s
         self._console = console or Console(stderr=True)
         self._bar: Progress | None = None
@@ -60,7 +63,7 @@ class FrameProgress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                _FramesPerSecond(),
+                _PerSecond(self.unit),
                 TimeElapsedColumn(),
                 TextColumn("remaining"),
                 TimeRemainingColumn(),
@@ -102,16 +105,21 @@ class FrameProgress:
         line = f"{self.description}: {self.done}"
         if self.total is not None:
             line += f" of {self.total}"
-        line += f" frames, {rate:.1f} frames/s"
+        line += f" {self.unit}, {rate:.1f} {self.unit}/s"
         if self.total is not None and self.done < self.total:
             line += f", about {(self.total - self.done) / rate:.0f} s left"
         return line
 
 
-class _FramesPerSecond(ProgressColumn):
+class _PerSecond(ProgressColumn):
     """Shows the rate of the last seconds."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
         """Return the text of the column."""
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} frames/s", style="progress.data.speed")
+        text = "" if speed is None else f"{speed:.1f} {self._unit}/s"
+        return Text(text, style="progress.data.speed")

@@ -26,6 +26,7 @@ from experiments.config import ConfigError, check, made, run_checked, user_error
 from experiments.ranks import on_ranks, rank_device
 from experiments.report import run_details, write_report
 from experiments.run import begin
+from experiments.settings import given_settings
 from lightning_trackers.evaluation.distribution import PeerError, is_first
 from lightning_trackers.evaluation.results import ResultFileError
 from lightning_trackers.evaluation.static import StaticTracker
@@ -61,7 +62,7 @@ def evaluate_rank(
     meta: dict[str, object] = begin(cfg, output_dir) if is_first() else {}
     checkpoint = SHIPPED if cfg.checkpoint is None else Path(cfg.checkpoint)
     meta["checkpoint"] = checkpoint
-    settings: Any = OmegaConf.to_container(cfg.settings, resolve=True)
+    settings = given_settings(cfg.settings)
     benchmarks = list(made(cfg.benchmarks).values())
     device = rank_device(cfg.device, local_rank)
     try:

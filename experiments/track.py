@@ -24,6 +24,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from callbacks.progress import FrameProgress
 from callbacks.visualisation import PALETTE, ClipWriter, DrawnBox, draw_boxes
 from experiments.config import chosen_device, run_checked
+from experiments.settings import given_settings
 from experiments.video import FrameStream, open_frames
 from lightning_trackers.boxes import xywh_to_xyxy, xyxy_to_xywh
 from lightning_trackers.evaluation.tracker import (
@@ -252,7 +253,7 @@ def run(config: DictConfig) -> int:
     checkpoint = None if config.checkpoint is None else Path(config.checkpoint)
     if HydraConfig.get().runtime.choices.get("exp") is not None:
         check_method(checkpoint or SHIPPED, config)
-    settings: Any = OmegaConf.to_container(config.settings, resolve=True)
+    settings = given_settings(config.settings)
     tracker = load_tracker(checkpoint, settings, chosen_device(config.device), config.runtime)
     return track(
         tracker, stream, box_xyxy, config.out, max_frames=config.max_frames, show=config.show
