@@ -6,7 +6,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from lightning_trackers.batches import TargetBatch
 from lightning_trackers.files import atomic_file
@@ -40,8 +39,8 @@ class OcclusionFigure(pl.Callback):
         """Write the figure."""
         assert isinstance(pl_module, HPTN)
         batch = next(iter(trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
-        head = TargetBatch(*(part[: self.samples] for part in batch))
-        figure = occlusion_figure(pl_module, head, torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        figure = occlusion_figure(pl_module, batch.first(self.samples), generator)
         with atomic_file(self.path) as partial:
             figure.savefig(partial, dpi=130, format="png")
 
@@ -55,7 +54,12 @@ def occlusion_figure(agent: HPTN, batch: TargetBatch, generator: torch.Generator
         generator: Source of chance.
     """
     device = next(agent.network.parameters()).device
-    batch = TargetBatch(*(p.to(device) if isinstance(p, Tensor) else p for p in batch))
+    batch = TargetBatch(
+        batch.targets.to(device),
+        batch.exemplars.to(device),
+        batch.backgrounds.to(device),
+        batch.source_id,
+    )
     score = agent.scorer.against(batch.exemplars)
     hidden = AgentOccluder(agent).hidden(batch, generator)
     s = agent.settings

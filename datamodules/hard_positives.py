@@ -13,7 +13,6 @@ import torch
 
 from datamodules.domains import DomainSource
 from datamodules.targets import HardPositives, KeptView, TargetPool
-from lightning_trackers.batches import TargetBatch
 from lightning_trackers.methods.sintpp import Occluder
 
 __all__ = ["HardPositivePairs", "HardPositives", "make_hard_positives"]
@@ -65,8 +64,7 @@ def make_hard_positives(
         batch = pool.draw(video, rng, per_video, made)
         if occluder is not None and occluded:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            head = TargetBatch(*(part[:occluded] for part in batch))
-            hidden = occluder(head, generator)
+            hidden = occluder(batch.first(occluded), generator)
             batch = batch._replace(targets=torch.cat([hidden, batch.targets[occluded:]]))
         pictures.append(batch.targets.numpy())
     provenance = {

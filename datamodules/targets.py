@@ -144,7 +144,7 @@ class HardPositives:
 
     def of_video(self, number: int) -> np.ndarray:
         """Return the pictures of a video, none where it has none, ``(K, 3, S, S)``."""
-        return self.pictures[self.videos == number]
+        return np.asarray(self.pictures[self.videos == number])
 
 
 class TargetPool:

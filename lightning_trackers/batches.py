@@ -75,3 +75,12 @@ class TargetBatch(NamedTuple):
     exemplars: Tensor
     backgrounds: Tensor
     source_id: list[str]
+
+    def first(self, count: int) -> "TargetBatch":
+        """Return the first targets of the batch."""
+        return TargetBatch(
+            self.targets[:count],
+            self.exemplars[:count],
+            self.backgrounds[:count],
+            self.source_id[:count],
+        )

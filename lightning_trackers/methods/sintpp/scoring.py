@@ -4,7 +4,6 @@ Source: Wang et al., SINT++, CVPR 2018, Section 3, Eq. 1 (m(x, y) = f(x)·f(y)).
 """
 
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -69,4 +68,4 @@ def sint_scorer(checkpoint: str | Path, target_size: int | None = None) -> SINTS
     if not isinstance(network, SINTNetwork):
         raise ValueError(f"{path}: expected the weights of SINT, got {type(network).__name__}")
     load_weights(network, weights, f"SINT weights {path}")
-    return SINTScorer(cast(SINTNetwork, network), target_size)
+    return SINTScorer(network, target_size)
