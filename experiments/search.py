@@ -99,7 +99,11 @@ def search(cfg: DictConfig, output_dir: Path) -> dict[str, Any]:
         log.info("%s: %.4f with the settings as they are", name, baseline)
         study = find(cfg, ranges, table, score, loggers)
         rows = table.ranked()
-        best = {"settings": rows[0][1], "score": rows[0][0], "retracked_score": None}
+        best: dict[str, Any] = {
+            "settings": rows[0][1],
+            "score": rows[0][0],
+            "retracked_score": None,
+        }
         again = None
         if cfg.retrack:
             candidates = rows[: cfg.retrack] if cfg.cache else rows[:1]
@@ -164,7 +168,11 @@ def find(
                 seed=cfg.seed + count, n_startup_trials=2 * cfg.batch, constant_liar=True
             )
             asked = [study.ask(space) for _ in range(min(cfg.batch, cfg.trials - count))]
-            scores = score([trial.params for trial in asked])
+            size = len(asked)
+            scores = score(
+                [trial.params for trial in asked],
+                lambda share, done=count, size=size: progress.show(done + int(share * size)),
+            )
             for trial, value in zip(asked, scores, strict=True):
                 study.tell(trial, value)
             table.add([(v, t.params) for v, t in zip(scores, asked, strict=True)])

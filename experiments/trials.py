@@ -3,7 +3,7 @@
 import dataclasses
 import multiprocessing
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -110,6 +110,10 @@ class Tracking:
         return protocol.score(benchmark, results).scalars[protocol.headline]
 
 
+def _unheard(share: float) -> None:
+    """Nobody wants to know."""
+
+
 class Trials:
     """Tries settings with any number of processes; the scores do not depend on how many.
 
@@ -140,25 +144,46 @@ class Trials:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def replayed(self, settings: Sequence[Settings]) -> list[float]:
-        """Return the headline score of each of several settings, from the network's answers."""
+    def replayed(
+        self, settings: Sequence[Settings], on_part: Callable[[float], object] = _unheard
+    ) -> list[float]:
+        """Return the headline score of each of several settings, from the network's answers.
+
+        Args:
+            settings: What differs from the settings that all trials share.
+            on_part: Called with the share that is done.
+        """
         benchmark = self.here.benchmark
         protocol = protocol_of(benchmark)
-        indices = range(len(benchmark))
-        if self._pool is None:
-            done = [self.here.replayed(index, settings) for index in indices]
-        else:
-            # One task a sequence: a memo is written by one process at a time.
-            done = list(self._pool.map(_replayed, indices, [settings] * len(benchmark)))
+        # One task a sequence: a memo is written by one process at a time.
+        tasks = (range(len(benchmark)), [settings] * len(benchmark))
+        parts = (
+            map(self.here.replayed, *tasks)
+            if self._pool is None
+            else self._pool.map(_replayed, *tasks)
+        )
+        done = []
+        for part in parts:
+            done.append(part)
+            on_part(len(done) / len(benchmark))
         self.looks += sum(looks for _, looks in done)
         runs = [{r.name: r for r in trial} for trial in zip(*(r for r, _ in done), strict=True)]
         return [protocol.score(benchmark, run).scalars[protocol.headline] for run in runs]
 
-    def tracked(self, settings: Sequence[Settings]) -> list[float]:
-        """Return the headline score of each of several settings, tracked anew."""
-        if self._pool is None:
-            return [self.here.tracked(values) for values in settings]
-        return list(self._pool.map(_tracked, settings))
+    def tracked(
+        self, settings: Sequence[Settings], on_part: Callable[[float], object] = _unheard
+    ) -> list[float]:
+        """Return the headline score of each of several settings, tracked anew; see above."""
+        parts = (
+            map(self.here.tracked, settings)
+            if self._pool is None
+            else self._pool.map(_tracked, settings)
+        )
+        done = []
+        for part in parts:
+            done.append(part)
+            on_part(len(done) / len(settings))
+        return done
 
 
 def why_not_replayed(tracker: Any, benchmark: Benchmark) -> str | None:

