@@ -21,6 +21,7 @@ from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
 from experiments.config import ConfigError, check, made, run_checked, user_errors
 from experiments.dry_run import dry_run, trainer_of
 from experiments.initial_weights import initialise
+from experiments.loggers import closed_wandb_run
 from experiments.pipeline import run_stages
 from experiments.report import run_details, write_report
 from experiments.threads import torch_threads
@@ -162,7 +163,7 @@ def checkpoint_to_resume(resume: str | None, output_dir: Path) -> Path | None:
 @hydra.main(version_base="1.3", config_path="conf", config_name="run")
 def main(cfg: DictConfig) -> float:
     """Run one configuration; return its headline score on the first benchmark, for sweeps."""
-    with user_errors():
+    with user_errors(), closed_wandb_run():
         check(cfg)
         if not run_stages(cfg):
             return float("nan")

@@ -210,7 +210,7 @@ def _run(
     tracker: Mapping[str, Any] | None = None,
 ) -> Run:
     used = dict(tracker or trained["module"]["tracker"])
-    used["settings"] = {**used["settings"], **(config.get("settings") or {})}
+    used["settings"] = {**used["settings"], **_settings(config.get("settings"))}
     module = {**trained["module"], "tracker": used}
     described = description(
         {**trained, "module": module, "benchmarks": config["benchmarks"]}, str(trained_in)
@@ -226,6 +226,13 @@ def _run(
         str(trained["trainer"].get("precision", "not known")),
         trained_in,
     )
+
+
+def _settings(given: Any) -> dict[str, Any]:
+    """Return the settings that an evaluation was given, by name or as the file of a search."""
+    if isinstance(given, str):
+        given = _read(Path(given)).get("settings")
+    return dict(given or {})
 
 
 def _read(file: Path) -> dict[str, Any]:
