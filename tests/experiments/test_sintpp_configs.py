@@ -44,6 +44,14 @@ def test_rows_differ_in_their_stages_as_the_paper_says(exp, stages, generated):
         assert first.module == cfg.module
 
 
+def test_the_row_of_psgn_alone_shows_what_its_stage_generates():
+    cfg = composed("+exp=sint_vae")
+    assert list(cfg.pipeline) == ["vaes"]
+    shown = cfg.datamodule.train_sources.videos.source
+    assert shown.positives == "out/stages/vaes/positives.npz"
+    assert cfg.pipeline.vaes.make.sources == shown.sources
+
+
 def test_the_paper_s_agent_has_the_paper_s_numbers():
     cfg = composed(
         "+exp=sintpp", "profile=paper", "initial_weights=random", "paths.train_root=here"
