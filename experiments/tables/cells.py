@@ -99,6 +99,7 @@ class Cell:
         tracker: How it tracks.
         benchmarks: Nodes of the benchmarks by name.
         recipe: The tracker as a checkpoint describes it.
+        trained_as: The experiment that trains its weights, and the words that compose it.
     """
 
     row: str
@@ -110,11 +111,12 @@ class Cell:
     tracker: Mapping[str, Any]
     benchmarks: Mapping[str, Any]
     recipe: Mapping[str, Any]
+    trained_as: tuple[str, tuple[str, ...]]
 
     @cached_property
     def training_name(self) -> str:
         """Name of the training, the same for all seeds."""
-        return f"{self.exp.replace('/', '_')}_{digest(_without_seed(self.training))}"
+        return f"{self.trained_as[0].replace('/', '_')}_{digest(_without_seed(self.training))}"
 
     @cached_property
     def evaluation_name(self) -> str:
@@ -151,13 +153,17 @@ def row_cells(table: Table, row: Row, budget: Budget) -> list[Cell]:
         source = table.rows[row.weights_of]
         if source.unknown_exp:
             return cells
-        for own, other in zip(cells, _cells(table, source, budget), strict=True):
+        others = _cells(table, source, budget)
+        for own, other in zip(cells, others, strict=True):
             if changed := differences(other.training, own.training):
                 raise ConfigError(
                     f"table {table.name}, row {row.name}: weights_of={row.weights_of}, but its "
                     f"training is another one: {changed[0]}"
                 )
-        cells = [replace(cell, exp=row.exp) for cell in cells]
+        cells = [
+            replace(own, trained_as=other.trained_as)
+            for own, other in zip(cells, others, strict=True)
+        ]
     return cells
 
 
@@ -178,8 +184,9 @@ def _cells(table: Table, row: Row, budget: Budget) -> list[Cell]:
         config = resolved(cfg)
         described = description(config)
         recipe = config["module"]["tracker"]
+        exp, line = row.exp, tuple(words)
         cells.append(
-            Cell(row.name, seed, row.exp, tuple(words), budget.profile, *described, recipe)
+            Cell(row.name, seed, exp, line, budget.profile, *described, recipe, (exp, line))
         )
     return cells
 

@@ -54,6 +54,11 @@ class Run:
         return int(self.training["seed"])
 
     @property
+    def short(self) -> str:
+        """The end of its path, as others have other folders before it."""
+        return "/".join(self.folder.parts[-2:])
+
+    @property
     def is_training(self) -> bool:
         """Whether it trained, and did not only evaluate."""
         return self.folder == self.trained_in
@@ -143,16 +148,14 @@ class Runs:
         if failure:
             return failure
         if trained := self.trained(cell):
-            return (
-                f"trained ({trained.folder}), but not evaluated on {benchmark} as this row tracks"
-            )
+            return f"trained ({trained.short}), but not evaluated on {benchmark} as this row tracks"
         begun = [
             run
             for run in self.found
             if run.is_training and run.training == cell.training and run.profile == cell.profile
         ]
         if begun:
-            return f"not finished: {begun[0].folder}"
+            return f"not finished: {begun[0].short}"
         near = [
             (differences(run.training, cell.training), run)
             for run in self.found
@@ -164,7 +167,7 @@ class Runs:
         if near:
             changed, run = min(near, key=lambda pair: len(pair[0]))
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            return f"only a run of another configuration: {changed[0]}{more} ({run.folder})"
+            return f"only a run of another configuration: {changed[0]}{more} ({run.short})"
         return f"not run: {cell.exp}, seed {cell.seed}, profile {cell.profile}"
 
     def _failure(self, cell: Cell) -> str:

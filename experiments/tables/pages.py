@@ -95,8 +95,13 @@ def page_of(
     intro = [
         f"{table.source}. Ours: mean ± standard deviation over seeds {', '.join(map(str, budget.seeds))}; "
         "in brackets the 95 % interval from a bootstrap over sequences and seeds.",
-        *(f"{b}: {n} sequences of ours." for b, n in collected.sequences.items()),
+        *(
+            f"{' and '.join(collected.ours[b])}: {n} sequences."
+            for b, n in collected.sequences.items()
+        ),
     ]
+    if any(len(e.ours.values) == 1 for row in entries.values() for e in row):
+        intro.append("The interval of a single seed is one over sequences alone.")
     disagreeing = [
         f"{name}, {e.benchmark}, {_heading(e.metric)}: the paper {_signed(e, d.paper)}, ours "
         f"{_signed_interval(e, d.ours)} against {d.baseline} ({d.verdict})"
@@ -119,7 +124,7 @@ def page_of(
         f"{table.name}: {table.title}",
         warnings,
         intro,
-        [_scores(entries), *_differences(entries)],
+        [_scores(collected, entries), *_differences(entries)],
         {
             "Signs that disagree with the paper": disagreeing,
             "Missing": missing,
@@ -133,15 +138,15 @@ def page_of(
     )
 
 
-def _scores(entries: dict[str, list[Entry]]) -> Grid:
+def _scores(collected: Collected, entries: dict[str, list[Entry]]) -> Grid:
     first = next(iter(entries.values()))
     headings = ["Row"]
     for e in first:
-        place = f"{e.benchmark} {_heading(e.metric)}"
-        headings += [f"{place}, paper"]
-        headings += [f"{place}, ours"] if e.score else []
+        score, place = _heading(e.metric), " and ".join(collected.ours[e.benchmark])
+        headings += [f"{score}: paper, {e.benchmark}"]
+        headings += [f"{score}: ours, {place}"] if e.score else []
         if _searched(entries, e):
-            headings += [f"{place}, ours after search"]
+            headings += [f"{score}: ours after search, {place}"]
     rows = []
     for name, row in entries.items():
         cells = [name]
@@ -231,13 +236,18 @@ def _signed_interval(e: Entry, found: SeededInterval) -> str:
     return text
 
 
+def short(where: str | Path) -> str:
+    """Return the end of a path, as others have other folders before it; an address as it is."""
+    return str(where) if "://" in str(where) else "/".join(Path(where).parts[-2:])
+
+
 def _made_by(collected: Collected) -> list[str]:
     lines: dict[str, list[str]] = {}
     for rows in collected.rows.values():
         for name, row in rows.items():
             for seed, m in row.measured.items():
                 lines.setdefault(f"commit {m.commit}, precision {m.precision}", []).append(
-                    f"{name} seed {seed} ({m.where})"
+                    f"{name} seed {seed} ({short(m.where)})"
                 )
     notes = [f"{made}: {'; '.join(who)}" for made, who in lines.items()]
     if len(lines) > 1:

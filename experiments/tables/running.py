@@ -7,6 +7,7 @@ folder: whoever comes second waits, and finds the cell made.
 """
 
 import logging
+import re
 import shlex
 import subprocess
 import sys
@@ -110,10 +111,8 @@ def _make_cell(table: Table, cell: Cell, places: Places) -> bool:
     runs = places.runs()
     if state(cell, runs) != "done":
         trained = runs.trained(cell)
-        # Weights of another row are trained as that row says.
-        source = _source(table, cell)
         if trained is None:
-            if not _start(training_command(table, source, cell, places), places.training(cell)):
+            if not _start(training_command(table, cell, places), places.training(cell)):
                 return False
             runs = places.runs()
             trained = runs.trained(cell)
@@ -134,18 +133,9 @@ def _make_cell(table: Table, cell: Cell, places: Places) -> bool:
     return trained is None or state(better, runs) == "done" or _evaluate(better, trained, places)
 
 
-def _source(table: Table, cell: Cell) -> str:
-    """Return the experiment that trains a cell's weights."""
-    weights_of = table.rows[cell.row].weights_of
-    source = table.rows[weights_of] if weights_of else table.rows[cell.row]
-    assert source.exp is not None
-    return cell.exp if source.unknown_exp else source.exp
-
-
-def training_command(table: Table, exp: str, cell: Cell, places: Places) -> list[str]:
-    """Return the command that trains a cell and evaluates it."""
-    words = [f"+exp={exp}" if word == f"+exp={cell.exp}" else word for word in cell.words]
-    command = [sys.executable, "-m", "experiments.run", *words, f"seed={cell.seed}"]
+def training_command(table: Table, cell: Cell, places: Places) -> list[str]:
+    """Return the command that trains a cell's weights, as the row that they belong to says."""
+    command = [sys.executable, "-m", "experiments.run", *cell.trained_as[1], f"seed={cell.seed}"]
     command += [f"run_dir={quoted(places.training(cell))}", "resume=auto"]
     command += [
         "evaluation.references=false",
@@ -197,4 +187,6 @@ def _start(command: Sequence[str], folder: Path) -> bool:
 
 def quoted(value: object) -> str:
     """Return a text as a word of Hydra's command line that is taken as it stands."""
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # A backslash stands for itself, except in front of a quotation mark.
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
