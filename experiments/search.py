@@ -124,7 +124,7 @@ def search(cfg: DictConfig, output_dir: Path) -> dict[str, Any]:
         "is_test_benchmark": is_test,
         "headline": protocol_of(trials.here.benchmark).headline,
         "trials": len(rows),
-        "baseline": {"settings": own, "score": baseline, "retracked_score": again},
+        "baseline": {"settings": dict(own), "score": baseline, "retracked_score": again},
         "cache": bool(cfg.cache),
         "lattice": {"shift": lattice.shift, "zoom": lattice.zoom} if cfg.cache else None,
         "checkpoint": str(checkpoint),
