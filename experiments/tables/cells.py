@@ -100,6 +100,7 @@ class Cell:
         benchmarks: Nodes of the benchmarks by name.
         recipe: The tracker as a checkpoint describes it.
         trained_as: The experiment that trains its weights, and the words that compose it.
+        files: Files that the run has to have written.
     """
 
     row: str
@@ -112,6 +113,7 @@ class Cell:
     benchmarks: Mapping[str, Any]
     recipe: Mapping[str, Any]
     trained_as: tuple[str, tuple[str, ...]]
+    files: tuple[str, ...] = ()
 
     @cached_property
     def training_name(self) -> str:
@@ -185,9 +187,8 @@ def _cells(table: Table, row: Row, budget: Budget) -> list[Cell]:
         described = description(config)
         recipe = config["module"]["tracker"]
         exp, line = row.exp, tuple(words)
-        cells.append(
-            Cell(row.name, seed, exp, line, budget.profile, *described, recipe, (exp, line))
-        )
+        made = (recipe, (exp, line), row.files)
+        cells.append(Cell(row.name, seed, exp, line, budget.profile, *described, *made))
     return cells
 
 

@@ -42,6 +42,8 @@ class Row:
         weights_of: The row whose trained weights it tracks with; only tracking settings differ.
         baseline: The rows that it is compared with; the table's by default.
         note: What a reader has to know.
+        files: Tables (CSV) and figures (PNG) that its experiment writes into the run's folder; the page
+            shows them, and a run without them is not taken.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Row:
     weights_of: str | None = None
     baseline: tuple[str, ...] = ()
     note: str = ""
+    files: tuple[str, ...] = ()
 
     @property
     def unknown_exp(self) -> str:
@@ -166,7 +169,7 @@ def _row(table: str, name: str, content: Mapping[str, Any]) -> Row:
     known = [f for f in Row.__dataclass_fields__ if f != "name"]
     _check_keys(f"table {table}, row {name}", content, known)
     given = dict(content)
-    for key in ("overrides", "paper_overrides", "baseline"):
+    for key in ("overrides", "paper_overrides", "baseline", "files"):
         given[key] = tuple(given.get(key, ()))
     for key in ("paper", "paper_difference"):
         given[key] = {

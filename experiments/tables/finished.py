@@ -63,6 +63,10 @@ class Run:
         """Whether it trained, and did not only evaluate."""
         return self.folder == self.trained_in
 
+    def has(self, files: Iterable[str]) -> bool:
+        """Return whether it wrote all of these files."""
+        return all((self.folder / file).is_file() for file in files)
+
     def results(self, benchmark: str) -> Path:
         """Return the folder of the tracker's result files on a benchmark."""
         from callbacks.benchmark_logging import slug
@@ -124,6 +128,7 @@ class Runs:
             and run.finished
             and run.profile == cell.profile
             and run.training == cell.training
+            and run.has(cell.files)
         ]
         return max(fitting, key=_age, default=None)
 
@@ -137,6 +142,7 @@ class Runs:
             and run.profile == cell.profile
             and run.training == cell.training
             and run.tracker == cell.tracker
+            and run.has(cell.files)
             for name, node in run.benchmarks.items()
             if node == wanted
         ]
@@ -155,7 +161,8 @@ class Runs:
             if run.is_training and run.training == cell.training and run.profile == cell.profile
         ]
         if begun:
-            return f"not finished: {begun[0].short}"
+            what = f"without {', '.join(cell.files)}" if begun[0].finished else "not finished"
+            return f"{what}: {begun[0].short}"
         near = [
             (differences(run.training, cell.training), run)
             for run in self.found

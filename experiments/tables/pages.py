@@ -1,6 +1,8 @@
 """A table's page: Markdown, LaTeX, CSV and HTML of the same cells."""
 
+import csv
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,12 @@ from experiments.report.tables import latex_text, markdown_text, write_csv
 from experiments.tables.collecting import Collected
 from experiments.tables.definition import SCORES
 from experiments.tables.summary import Difference, Entry, Mean, summarise
-from lightning_trackers.files import write_text
+from lightning_trackers.files import atomic_file, write_text
 from lightning_trackers.metrics.functional.seeds import SeededInterval
 
 DASH = "–"
+LONGEST = 60
+"""Lines of an experiment's own table that a page shows."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def write_pages(
 ) -> Path:
     """Write ``table.md``, ``table.tex``, ``table.csv`` and ``index.html``; return the last."""
     entries = summarise(collected)
-    page = page_of(collected, entries, command, figures)
+    page = page_of(collected, entries, command, [*figures, *_copied_figures(folder, collected)])
     write_text(folder / "table.md", markdown(page))
     write_text(folder / "table.tex", latex(page))
     _write_csv(folder / "table.csv", collected, entries)
@@ -124,7 +128,7 @@ def page_of(
         f"{table.name}: {table.title}",
         warnings,
         intro,
-        [_scores(collected, entries), *_differences(entries)],
+        [_scores(collected, entries), *_differences(entries), *_own_tables(collected)],
         {
             "Signs that disagree with the paper": disagreeing,
             "Missing": missing,
@@ -184,6 +188,36 @@ def _differences(entries: dict[str, list[Entry]]) -> list[Grid]:
     ]
     headings = ["Row", "Less", "Score", "Paper", "Ours", "Sign"]
     return [Grid("Differences to the baseline", headings, rows)] if rows else []
+
+
+def _own_tables(collected: Collected) -> list[Grid]:
+    """Return the tables that experiments wrote themselves."""
+    grids = []
+    for file, row, seed in _own_files(collected, ".csv"):
+        with file.open(newline="", encoding="utf-8") as lines:
+            headings, *rows = csv.reader(lines)
+        if len(rows) <= LONGEST:  # longer ones are the numbers of a figure
+            grids.append(Grid(f"{row}, seed {seed}: {file.name}", headings, rows))
+    return grids
+
+
+def _copied_figures(folder: Path, collected: Collected) -> list[str]:
+    """Copy the figures that experiments drew themselves; return their names."""
+    names = []
+    for file, row, seed in _own_files(collected, ".png"):
+        names.append(f"{row}_seed{seed}_{file.stem}")
+        with atomic_file(folder / "plots" / f"{names[-1]}.png") as copied:
+            shutil.copyfile(file, copied)
+    return names
+
+
+def _own_files(collected: Collected, suffix: str) -> Iterator[tuple[Path, str, int]]:
+    for rows in collected.rows.values():
+        for name, found in rows.items():
+            for seed, measured in found.measured.items():
+                for file in collected.table.rows[name].files:
+                    if file.endswith(suffix):
+                        yield Path(measured.where) / file, name, seed
 
 
 def _compared(entries: dict[str, list[Entry]]) -> Iterator[tuple[str, Entry, Difference]]:

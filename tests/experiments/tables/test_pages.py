@@ -198,3 +198,18 @@ def test_w_and_b_fills_what_is_not_on_disk(made, collected):
     assert found.measured[2].scores == {"success_auc": 0.44}
     assert 2 not in found.missing
     assert 0.44 in entry(collected, "siamfc").ours.values.values()
+
+
+def test_what_an_experiment_writes_itself_is_shown_and_a_run_without_it_is_not_taken(tmp_path):
+    table = read_table("gradnet/table1", content("gradnet/table1"))
+    cell = row_cells(table, table.rows["template_descent"], BUDGET)[0]
+    write_run(tmp_path / "run", cell, budget=BUDGET)
+    found = collect(table, BUDGET, Runs.below([tmp_path]))
+    reason = found.rows["otb2015"]["template_descent"].missing[0]
+    assert reason == f"without table1.csv: {tmp_path.name}/run"
+    (tmp_path / "run" / "table1.csv").write_text("learning rate,iterations\n10,58\n")
+    found = collect(table, BUDGET, Runs.below([tmp_path]))
+    write_pages(tmp_path / "page", found, "command")
+    page = (tmp_path / "page" / "table.md").read_text()
+    assert "| learning rate | iterations |" in page
+    assert "| 10 | 58 |" in page
