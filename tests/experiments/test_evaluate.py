@@ -22,7 +22,16 @@ FILES = ["all_000.txt", "all_001.txt", "all_002.txt"]
 def composed(folder):
     """Return the command's configuration without what Hydra's own names are needed for."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("evaluate", [*SMALL, "exp_name=ours", "run_name=small", f"run_dir={folder}"])
+        cfg = compose(
+            "evaluate",
+            [
+                *SMALL,
+                "exp_name=ours",
+                "run_name=small",
+                f"run_dir={folder}",
+                f"stages_dir={folder}",
+            ],
+        )
     OmegaConf.set_struct(cfg, False)
     cfg.callbacks = cfg.logger = cfg.trainer = {}
     return OmegaConf.to_container(cfg, resolve=True)
