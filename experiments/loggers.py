@@ -5,6 +5,7 @@ import netrc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from urllib.parse import urlparse
 
 import wandb
@@ -30,8 +31,8 @@ def wandb_logger(
     """
     mode = os.environ.get("WANDB_MODE")
     offline = mode == "offline" if mode else not logged_in()
-    options = {"project": project, "name": name, "group": group, "save_dir": save_dir}
-    logger = WandbLogger(**options, offline=offline)
+    make = partial(WandbLogger, project=project, name=name, group=group, save_dir=save_dir)
+    logger = make(offline=offline)
     if offline:
         return logger
     try:
@@ -39,7 +40,7 @@ def wandb_logger(
     except wandb.errors.CommError as error:
         log.warning("W&B: no connection (%s); the run goes on offline, see wandb sync", error)
         wandb.teardown()
-        logger = WandbLogger(**options, offline=True)
+        logger = make(offline=True)
     return logger
 
 

@@ -267,7 +267,7 @@ def joined_scores(parts: Sequence[BenchmarkScores]) -> BenchmarkScores:
     curves = {
         name: replace(
             curve,
-            y=sum(s * p.scores.curves[name].y for s, p in zip(shares, parts, strict=True)),
+            y=np.average([p.scores.curves[name].y for p in parts], axis=0, weights=shares),
         )
         for name, curve in parts[0].scores.curves.items()
         if all(name in p.scores.curves for p in parts)

@@ -11,9 +11,9 @@ Casella, McCulloch, Variance Components, 1992, Section 4.3.
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
 
 MOST_NEEDED = 100_000
 """Sequences or seeds beyond which nobody will look."""
@@ -57,13 +57,14 @@ def over_seeds(draws: np.ndarray, seed: int = 0) -> np.ndarray:
     if draws.ndim != 2 or len(draws) == 0 or not np.isfinite(draws).all():
         raise ValueError(f"draws: expected finite scores (K, R), got shape {draws.shape}")
     count, resamples = draws.shape
-    mean = draws.mean(axis=0)
+    mean: np.ndarray = draws.mean(axis=0)
     if count == 1:
         return mean
     rng = np.random.default_rng([seed, 1])
     times = rng.multinomial(count, np.full(count, 1 / count), size=resamples)  # (R, K)
     drawn = (times * draws.T).sum(axis=1) / count
-    return mean + math.sqrt(count / (count - 1)) * (drawn - mean)
+    widened: np.ndarray = mean + math.sqrt(count / (count - 1)) * (drawn - mean)
+    return widened
 
 
 def seeded_interval(
@@ -189,7 +190,8 @@ def needed(
         level: Confidence of the test.
         power: Probability to find the difference.
     """
-    allowed = (difference / (norm.ppf((1 + level) / 2) + norm.ppf(power))) ** 2
+    normal = NormalDist()
+    allowed = (difference / (normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power))) ** 2
     return Needed(
         _smallest(
             allowed - variances.sequences / sequences, variances.seeds + variances.both / sequences
