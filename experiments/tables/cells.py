@@ -333,15 +333,10 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _without_seed(training: Mapping[str, Any]) -> Any:
-    """Return what is trained, the same for all seeds."""
-    seed = training["seed"]
-
-    def cleaned(value: Any, key: str = "") -> Any:
-        if isinstance(value, Mapping):
-            return {k: cleaned(v, k) for k, v in value.items()}
-        if isinstance(value, list):
-            return [cleaned(v) for v in value]
-        return None if key == "seed" and value == seed else value
-
-    return cleaned(training)
+def _without_seed(training: Any) -> Any:
+    """Return what is trained without any seed, the validation data's included."""
+    if isinstance(training, Mapping):
+        return {k: _without_seed(v) for k, v in training.items() if k != "seed"}
+    if isinstance(training, list):
+        return [_without_seed(v) for v in training]
+    return training

@@ -60,13 +60,13 @@ def test_every_number_of_the_transcription_is_there_unchanged():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metrics": ["precison"]}, "unknown name 'precison'; nearest: 'precision'"),
+        ({"metrics": ["precisions"]}, "unknown name 'precisions'; nearest: 'precision'"),
         ({"baseline": "siamf"}, "unknown name 'siamf'; nearest: 'siamfc'"),
         ({"benchmarks": {"otb2015": ["otb215"]}}, "unknown name 'otb215'; nearest: 'otb2015'"),
         ({"row": {}}, "unknown key 'row'; nearest: 'rows'"),
         ({"laptop": {"benchmark": "procedural", "rules": "otb"}}, "nearest: 'rule'"),
         ({"rows": {"siamfc": {"expt": "siamfc"}}}, "unknown key 'expt'; nearest: 'exp'"),
-        ({"rows": {"siamfc": {"paper": {"otb2015": {"sucess": 1}}}}}, "nearest: 'success'"),
+        ({"rows": {"siamfc": {"paper": {"otb2015": {"successes": 1}}}}}, "nearest: 'success'"),
         ({"rows": {"siamfc": {"overrides": ["seed=1"]}}}, "without exp"),
     ],
 )
