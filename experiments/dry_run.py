@@ -47,7 +47,6 @@ def dry_run(
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
-        enable_model_summary=False,
         default_root_dir=str(output_dir),
     )
     try:

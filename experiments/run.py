@@ -76,7 +76,6 @@ def run(cfg: DictConfig, output_dir: Path) -> list[BenchmarkScores]:
         callbacks=[*made(cfg.callbacks).values(), evaluation],
         logger=loggers,
         default_root_dir=str(output_dir),
-        enable_model_summary=False,
     )
     log.info("parameters: %.2f M", sum(p.numel() for p in module.parameters()) / 1e6)
     for logger in loggers:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class Runs:
                     continue
                 read.add(place)
                 try:
-                    if run := read_run(place):
+                    if run := _read_once(place, _stamp(place)):
                         runs.found.append(run)
                 except (
                     KeyError,
@@ -183,6 +184,17 @@ class Runs:
             if run.training == cell.training and run.profile == cell.profile and file.is_file():
                 return f"failed: {file.read_text(encoding='utf-8').strip()}"
         return ""
+
+
+@cache
+def _read_once(folder: Path, stamp: tuple[float, ...]) -> Run | None:
+    """Return the run in a folder; read again only where a file of it changed."""
+    return read_run(folder)
+
+
+def _stamp(folder: Path) -> tuple[float, ...]:
+    files = (folder / name for name in ("config.yaml", "scores.csv", ORIGIN))
+    return tuple(file.stat().st_mtime if file.is_file() else 0.0 for file in files)
 
 
 def read_run(folder: Path) -> Run | None:
