@@ -155,7 +155,7 @@ class Runs:
         if failure:
             return failure
         if trained := self.trained(cell):
-            return f"trained ({trained.short}), but not evaluated on {benchmark} as this row tracks"
+            return f"trained ({trained.short}), but not evaluated{self._nearly(cell, benchmark)}"
         begun = [
             run
             for run in self.found
@@ -178,10 +178,28 @@ class Runs:
             return f"only a run of another configuration: {changed[0]}{more} ({run.short})"
         return f"not run: {cell.exp}, seed {cell.seed}, profile {cell.profile}"
 
+    def _nearly(self, cell: Cell, benchmark: str) -> str:
+        """Say what is wrong with the evaluations of a cell's weights."""
+        wanted = cell.benchmarks[benchmark]
+        changes = [
+            differences(node, wanted)
+            for run in self.found
+            if run.finished
+            and run.training == cell.training
+            and run.tracker == cell.tracker
+            and run.profile == cell.profile
+            for node in run.benchmarks.values()
+        ]
+        if not changes:
+            return f" on {benchmark} as this row tracks"
+        return f" on this {benchmark}: {min(changes, key=len)[0]}"
+
     def _failure(self, cell: Cell) -> str:
         for run in self.found:
             file = run.folder / "failed.txt"
-            if run.training == cell.training and run.profile == cell.profile and file.is_file():
+            own = run.is_training or run.tracker == cell.tracker
+            same = run.training == cell.training and run.profile == cell.profile
+            if same and own and not run.finished and file.is_file():
                 return f"failed: {file.read_text(encoding='utf-8').strip()}"
         return ""
 

@@ -118,6 +118,15 @@ def test_a_run_of_another_configuration_is_not_taken(made, tmp_path):
     assert "another configuration: trainer.max_epochs is 1, expected" in found.missing[0]
 
 
+def test_a_run_on_another_number_of_sequences_is_not_taken(made):
+    table, folder = made
+    budget = Budget(seeds=(0,), sequences=5, frames=12)
+    found = collect(table, budget, Runs.below([folder])).rows["otb2015"]["siamfc"]
+    assert found.missing[0].endswith(
+        "not evaluated on this procedural_test: count is 4, expected 5"
+    )
+
+
 def test_a_run_that_has_not_ended_or_whose_results_are_gone_is_not_taken(made, tmp_path):
     table, _ = made
     first, second = row_cells(table, table.rows["siamfc"], BUDGET)[:2]
