@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from callbacks.benchmark_evaluation import BenchmarkScores, evaluate_benchmarks
 from experiments.config import ConfigError, check, made, run_checked, user_errors
+from experiments.loggers import closed_wandb_run
 from experiments.ranks import on_ranks, rank_device
 from experiments.report import run_details, write_report
 from experiments.run import begin
@@ -107,7 +108,7 @@ def fingerprint(checkpoint: Path, settings: dict[str, object]) -> str:
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float:
     """Evaluate one checkpoint; return its headline score on the first benchmark, for sweeps."""
-    with user_errors():
+    with user_errors(), closed_wandb_run():
         check(cfg)
         try:
             scores = evaluate(cfg, Path(HydraConfig.get().runtime.output_dir))

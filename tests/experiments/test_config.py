@@ -139,6 +139,7 @@ def test_an_unknown_choice_is_refused_with_the_nearest(argument, message):
 
 def test_known_choices_and_other_arguments_pass():
     check_choices(["+exp=siamrpn_sl", "loss=focal", "seed=3", "-m", "benchmark=[procedural,otb]"])
+    check_choices(["+exp=gradnet/table1", "table=gradnet/table3"])
 
 
 def test_machine_paths_live_in_paths_alone():
