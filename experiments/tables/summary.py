@@ -177,17 +177,26 @@ def _difference(
     ours, power = SeededInterval(NAN, NAN, NAN), ""
     if key != "fps" and row.name in rows and baseline.name in rows:
         first, second = (_with(rows[name], key) for name in (row.name, baseline.name))
+        shared = _weights(row) == _weights(baseline)
+        if shared:  # the same trainings: seed by seed
+            common = [seed for seed in first if seed in second]
+            first, second = ({s: found[s] for s in common} for found in (first, second))
         if first and second:
             a, b = (np.array([m.scores[key] for m in found.values()]) for found in (first, second))
             drawn_a, drawn_b = _draws(first, key), _draws(second, key)
             if drawn_a is not None and drawn_b is not None and drawn_a.shape[1] == drawn_b.shape[1]:
-                ours = seeded_difference((a, drawn_a), (b, drawn_b))
+                ours = seeded_difference((a, drawn_a), (b, drawn_b), same_trainings=shared)
             else:
                 ours = SeededInterval(float(a.mean() - b.mean()), NAN, NAN)
-            power = _power(paper, first, second, key)
+            power = _power(paper, first, second, key, shared=shared)
     if math.isnan(paper) and math.isnan(ours.mean):
         return None
     return Difference(baseline.name, paper, ours, power)
+
+
+def _weights(row: Row) -> str:
+    """Return the row whose trained weights a row tracks with."""
+    return row.weights_of or row.name
 
 
 def _with(found: RowScores, key: str) -> dict[int, Measured]:
@@ -203,7 +212,12 @@ def _paper_difference(row: Row, baseline: Row, benchmark: str, metric: str) -> f
 
 
 def _power(
-    paper: float, first: Mapping[int, Measured], second: Mapping[int, Measured], key: str
+    paper: float,
+    first: Mapping[int, Measured],
+    second: Mapping[int, Measured],
+    key: str,
+    *,
+    shared: bool,
 ) -> str:
     """Return what it would take to resolve the paper's difference with these variances."""
     if not math.isfinite(paper) or paper == 0 or min(len(first), len(second)) < 2:
@@ -214,6 +228,8 @@ def _power(
     if a.shape[1] != b.shape[1] or a.shape[1] < 2:
         return ""
     sequences, seeds = a.shape[1], min(len(a), len(b))
+    if shared:
+        a, b = a - b, np.zeros_like(a)
     need = needed(paper, variances_of_difference(a, b), sequences=sequences, seeds=seeds)
     with_seeds = f"{need.seeds} seeds" if need.seeds else "no number of seeds"
     with_sequences = f"{need.sequences:,} sequences" if need.sequences else "no number of sequences"

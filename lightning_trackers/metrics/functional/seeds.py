@@ -87,6 +87,7 @@ def seeded_difference(
     second: tuple[np.ndarray, np.ndarray],
     *,
     level: float = 0.95,
+    same_trainings: bool = False,
 ) -> SeededInterval:
     """Return the difference of two methods with its interval, paired over sequences.
 
@@ -94,15 +95,20 @@ def seeded_difference(
         first: Scores ``(K,)`` and draws ``(K, R)`` of one method, see :func:`seeded_interval`.
         second: Of the other, under the same draws of sequences.
         level: Probability that the interval is meant to hold.
+        same_trainings: Both methods use the same trained weights, in this order: paired over seeds, too.
 
     Raises:
-        ValueError: If the numbers of draws differ.
+        ValueError: If the numbers of draws differ, or of seeds where they are paired.
     """
-    if np.shape(first[1])[-1] != np.shape(second[1])[-1]:
+    shapes = np.shape(first[1]), np.shape(second[1])
+    if shapes[0][-1] != shapes[1][-1] or (same_trainings and shapes[0] != shapes[1]):
         raise ValueError(
             f"draws: expected the same ones, got {np.shape(first[1])} and {np.shape(second[1])}"
         )
-    drawn = over_seeds(first[1], seed=1) - over_seeds(second[1], seed=2)
+    if same_trainings:
+        drawn = over_seeds(first[1] - second[1])
+    else:
+        drawn = over_seeds(first[1], seed=1) - over_seeds(second[1], seed=2)
     ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     mean = float(np.mean(first[0]) - np.mean(second[0]))
     return SeededInterval(mean, float(ends[0]), float(ends[1]))

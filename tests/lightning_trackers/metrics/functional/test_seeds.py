@@ -48,6 +48,18 @@ def test_what_both_methods_owe_to_the_sequences_cancels():
     assert alone.high - alone.low > 0.1
 
 
+def test_what_both_methods_owe_to_the_same_weights_cancels():
+    # Three trainings of very different quality; the second method is 0.1 better with each.
+    draws = np.repeat([[0.2], [0.5], [0.9]], 1000, axis=1)
+    first = draws[:, 0] + 0.1, draws + 0.1
+    found = seeded_difference(first, (draws[:, 0], draws), same_trainings=True)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    apart = seeded_difference(first, (draws[:, 0], draws))
+    assert apart.low < 0 < apart.high
+    with pytest.raises(ValueError, match="same ones"):
+        seeded_difference(first, (draws[:2, 0], draws[:2]), same_trainings=True)
+
+
 def test_the_interval_of_a_difference_holds_what_it_promises():
     # 300 experiments with 4 seeds and 30 sequences; the true difference is 0.05.
     rng = np.random.default_rng(2)
