@@ -11,6 +11,7 @@ TORCH ?= $(shell grep '^torch==' constraints.txt)
 ARGS ?=
 
 PROSE := $(wildcard *.md docs) callbacks datamodules experiments lightning_trackers measurements tests
+TABLES ?= $(basename $(patsubst experiments/conf/table/%,%,$(wildcard experiments/conf/table/*/*.yaml)))
 # Measurements that draw their own input.
 BENCHMARKS := measurements.procedural_throughput measurements.tracking_speed
 
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench setup clean FORCE
+.PHONY: help run test lint bench tables setup clean FORCE
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -39,6 +40,10 @@ lint: $(VENV)/.dev  ## check style, types and spelling
 
 bench: $(VENV)/.base  ## measure speeds that need no external data
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python -m $$script $(ARGS) || exit 1; done
+
+tables: $(VENV)/.base  ## make the papers' tables on drawn video; TABLES=gradnet/table3 ARGS="seeds=[0]" makes less
+	@failed=0; for table in $(TABLES); do echo "== $$table"; \
+	  $(BIN)/python -m experiments.tables table=$$table mode=run $(ARGS) || failed=1; done; exit $$failed
 
 setup: $(VENV)/.base  ## make the environment only; TORCH="..." chooses the torch build
 
