@@ -60,7 +60,11 @@ class WinogradConv2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the convolution of images ``(B, C, H, W)``, channels last in memory."""
-        found = [self._convolve(part) for part in torch.split(images, self._together(images))]
+        together = self._together(images)
+        found = [
+            self._convolve(images[first : first + together])
+            for first in range(0, max(1, len(images)), together)
+        ]
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _together(self, images: Tensor) -> int:
