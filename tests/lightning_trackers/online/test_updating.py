@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from lightning_trackers.losses import BinaryCrossEntropy, GradientSensitiveLoss
-from lightning_trackers.online import Learner, Pool, TargetHead, UpdateSettings, hardest, update
+from lightning_trackers.online import (
+    Learner,
+    Pool,
+    TargetHead,
+    UpdateSettings,
+    hardest,
+    update,
+    updating,
+)
 from lightning_trackers.online.head import copied_weights, logits_together, stacked
 from lightning_trackers.online.updating import _passes, _Plan
 
@@ -39,6 +47,16 @@ def test_targets_learn_together_what_they_learn_alone(loss, generated):
             torch.testing.assert_close(value, other.weights[name], atol=1e-5, rtol=1e-5)
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
         assert one.rng.random() == other.rng.random()
+
+
+def test_large_heads_learn_one_after_another_on_the_cpu(monkeypatch):
+    groups = []
+    monkeypatch.setattr(updating, "_update_group", lambda head, x, *rest: groups.append(len(x)))
+    head, learners, pools = head_and_targets()
+    update(head, learners, pools, BinaryCrossEntropy(), 1, 0.05, SMALL)
+    monkeypatch.setattr(updating, "_LARGE_HEAD", 10)
+    update(head, learners, pools, BinaryCrossEntropy(), 1, 0.05, SMALL)
+    assert groups == [3, 1, 1, 1]
 
 
 def test_without_mining_it_is_torch_s_sgd():
