@@ -8,7 +8,8 @@ from omegaconf import OmegaConf, open_dict
 from experiments.config import CONF, ConfigError, check, check_choices, chosen_device, made
 
 EXPS = sorted(p.stem for p in (CONF / "exp").glob("*.yaml"))
-PROFILES = ["laptop", "overnight", "paper"]
+# Every recipe of the overnight profile is the laptop's with other numbers.
+PROFILES = ["laptop", pytest.param("overnight", marks=pytest.mark.slow), "paper"]
 
 
 @pytest.fixture(scope="module", autouse=True)
