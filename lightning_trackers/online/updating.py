@@ -127,33 +127,10 @@ def update(
                 f"update: expected positive and negative samples, got {len(pool.positives)} and "
                 f"{len(pool.negatives)}"
             )
-    count = _at_once(head, learners)
-    for first in range(0, len(learners), count):
-        part = slice(first, first + count)
-        _update_group(head, learners[part], pools[part], loss, iterations, lr, settings)
-
-
-def _at_once(head: TargetHead, learners: Sequence[Learner]) -> int:
-    """Return how many targets learn together.
-
-    On the CPU a large head's steps are bound by memory: eight of MDNet's heads, with gradients and
-    momentum, do not fit into the cache and take half as long again together as one after another.
-    """
-    on_cpu = next(head.parameters()).device.type == "cpu"
-    large = sum(p.numel() for p in head.parameters()) > _LARGE_HEAD
-    return 1 if on_cpu and large else max(1, len(learners))
-
-
-def _update_group(
-    head: TargetHead,
-    learners: Sequence[Learner],
-    pools: Sequence[Pool],
-    loss: nn.Module,
-    iterations: int,
-    lr: float,
-    settings: UpdateSettings,
-) -> None:
-    """See :func:`update`; all learners at once."""
+    if len(learners) > 1 and _learns_alone(head):
+        for learner, pool in zip(learners, pools, strict=True):
+            update(head, [learner], [pool], loss, iterations, lr, settings)
+        return
     s = settings
     plans = [
         _Plan.draw(head, x.rng, p, iterations, s) for x, p in zip(learners, pools, strict=True)
@@ -199,6 +176,16 @@ def _update_group(
         _descend_(weights, velocity, gradients, rates, s)
         total += losses.detach()
     _hand_out(learners, weights, velocity, total / max(1, iterations))
+
+
+def _learns_alone(head: TargetHead) -> bool:
+    """Return whether targets learn one after another.
+
+    On the CPU a large head's steps are bound by memory: eight of MDNet's heads, with gradients and
+    momentum, do not fit into the cache and take half as long again together as one after another.
+    """
+    on_cpu = next(head.parameters()).device.type == "cpu"
+    return on_cpu and sum(p.numel() for p in head.parameters()) > _LARGE_HEAD
 
 
 @torch.no_grad()

@@ -51,7 +51,13 @@ def test_targets_learn_together_what_they_learn_alone(loss, generated):
 
 def test_large_heads_learn_one_after_another_on_the_cpu(monkeypatch):
     groups = []
-    monkeypatch.setattr(updating, "_update_group", lambda head, x, *rest: groups.append(len(x)))
+    mine = updating._mine
+
+    def counted(head, weights, *rest):
+        groups.append(len(weights["fc6.weight"]))
+        mine(head, weights, *rest)
+
+    monkeypatch.setattr(updating, "_mine", counted)
     head, learners, pools = head_and_targets()
     update(head, learners, pools, BinaryCrossEntropy(), 1, 0.05, SMALL)
     monkeypatch.setattr(updating, "_LARGE_HEAD", 10)
