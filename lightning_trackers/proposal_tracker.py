@@ -21,7 +21,7 @@ from lightning_trackers.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from lightning_trackers.crops import Window, crop, search_window, to_frame_each
 from lightning_trackers.evaluation.looking import Choice, Situation, columns
 from lightning_trackers.evaluation.score_maps import ScoreMaps
-from lightning_trackers.evaluation.tracker import Prediction, checked_frame
+from lightning_trackers.evaluation.tracker import Prediction, checked_frames
 from lightning_trackers.heads import Kernels
 from lightning_trackers.siamese import cosine_window, exemplar_images, to_images
 
@@ -137,17 +137,8 @@ class ProposalTracker(ABC):
     def step(
         self, states: Sequence[ProposalState], frames: Sequence[np.ndarray]
     ) -> list[Prediction]:
-        """Find each target in its next frame; see :class:`Tracker`.
-
-        Raises:
-            ValueError: If there is not one frame per state, or one of them is not a frame; then no
-                state has changed.
-        """
-        if len(states) != len(frames):
-            raise ValueError(
-                f"step: expected one frame per state, got {len(states)} states and "
-                f"{len(frames)} frames"
-            )
+        """Find each target in its next frame; see :class:`Tracker`."""
+        checked_frames(states, frames)
         if not states:
             return []
         windows = [self.window(state.box_xyxy) for state in states]
@@ -257,7 +248,7 @@ def _crops(
     states: Sequence[ProposalState], frames: Sequence[np.ndarray], windows: Sequence[Window]
 ) -> list[np.ndarray]:
     return [
-        crop(checked_frame(frame), window, state.fill)
+        crop(frame, window, state.fill)
         for frame, window, state in zip(frames, windows, states, strict=True)
     ]
 

@@ -56,6 +56,10 @@ class Tracker(Protocol[State]):
 
         Returns:
             One prediction per target, in order.
+
+        Raises:
+            ValueError: If there is not one frame per state, or one of them is not a frame; then no
+                state has changed.
         """
         ...
 
@@ -98,6 +102,20 @@ def checked_frame(frame: np.ndarray) -> np.ndarray:
     if frame.shape[2] != 3 or 0 in frame.shape:
         raise ValueError(f"frame: expected shape (H, W, 3), got {frame.shape}")
     return frame
+
+
+def checked_frames(states: Sequence[object], frames: Sequence[np.ndarray]) -> None:
+    """Check what a tracker's step is given, before any state changes.
+
+    Raises:
+        ValueError: If there is not one frame per state, or one of them is not a frame.
+    """
+    if len(states) != len(frames):
+        raise ValueError(
+            f"step: expected one frame per state, got {len(states)} states and {len(frames)} frames"
+        )
+    for frame in frames:
+        checked_frame(frame)
 
 
 def checked_start_box(box_xyxy: np.ndarray, frame_hw: tuple[int, int]) -> np.ndarray:

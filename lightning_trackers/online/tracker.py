@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 from lightning_trackers.box_sampling import gaussian_boxes
 from lightning_trackers.boxes import clip_xyxy
-from lightning_trackers.evaluation.tracker import Prediction, checked_frame, checked_start_box
+from lightning_trackers.evaluation.tracker import (
+    Prediction,
+    checked_frame,
+    checked_frames,
+    checked_start_box,
+)
 from lightning_trackers.online.box_regression import BoxRegression
 from lightning_trackers.online.collecting import SampleMemory, SampleSettings
 from lightning_trackers.online.head import TargetHead, copied_weights, logits_together, stacked
@@ -207,8 +212,11 @@ class OnlineTracker(Generic[Look]):
     @torch.no_grad()
     def step(self, states: Sequence[OnlineState], frames: Sequence[np.ndarray]) -> list[Prediction]:
         """Find each target in its next frame, remember samples, update the heads that are due."""
+        checked_frames(states, frames)
+        if not states:
+            return []
         s = self.settings
-        sizes = [_wh(checked_frame(frame)) for frame in frames]
+        sizes = [_wh(frame) for frame in frames]
         looks = self.features.look(frames, [state.box_xyxy for state in states])
         candidates = [
             gaussian_boxes(

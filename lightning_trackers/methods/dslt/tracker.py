@@ -14,7 +14,12 @@ from torch.nn import functional
 
 from lightning_trackers.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from lightning_trackers.crops import Window, crop, mean_colour, search_window
-from lightning_trackers.evaluation.tracker import Prediction, checked_frame, checked_start_box
+from lightning_trackers.evaluation.tracker import (
+    Prediction,
+    checked_frame,
+    checked_frames,
+    checked_start_box,
+)
 from lightning_trackers.losses import RegressionLoss
 from lightning_trackers.methods.dslt.learning import Descent, Learner, Rates, Sample, unit
 from lightning_trackers.methods.dslt.network import DSLT, Maps, stacked_maps
@@ -203,8 +208,9 @@ class DSLTTracker:
     @torch.no_grad()
     def step(self, states: Sequence[DSLTState], frames: Sequence[np.ndarray]) -> list[Prediction]:
         """Find each target in its next frame, then its size, then learn from it."""
-        for frame in frames:
-            checked_frame(frame)
+        checked_frames(states, frames)
+        if not states:
+            return []
         windows = [self._window(state.box_xyxy) for state in states]
         looks = self._look(
             [crop(f, w, s.fill) for f, w, s in zip(frames, windows, states, strict=True)]

@@ -17,7 +17,7 @@ from torch.nn import functional
 from lightning_trackers.boxes import cxcywh_to_xyxy
 from lightning_trackers.crops import Window, crop, search_window
 from lightning_trackers.evaluation.looking import Choice, Situation, columns
-from lightning_trackers.evaluation.tracker import Prediction, checked_frame
+from lightning_trackers.evaluation.tracker import Prediction, checked_frames
 from lightning_trackers.methods.siamfc.network import SiamFC
 from lightning_trackers.siamese import cosine_window, exemplar_images, to_images
 
@@ -140,6 +140,9 @@ class SiamFCTracker:
     @torch.inference_mode()
     def step(self, states: Sequence[SiamFCState], frames: Sequence[np.ndarray]) -> list[Prediction]:
         """Find each target in its next frame; see :class:`Tracker`."""
+        checked_frames(states, frames)
+        if not states:
+            return []
         windows = [self.window(state.box_xyxy) for state in states]
         seen = self.look(states, frames, windows)
         situation = Situation(
@@ -171,7 +174,7 @@ class SiamFCTracker:
     ) -> Responses:
         """Return the responses in what the windows show at all scales; see :class:`LookingTracker`."""
         crops = [
-            crop(checked_frame(frame), window.moved(zoom=factor), state.fill)
+            crop(frame, window.moved(zoom=factor), state.fill)
             for frame, window, state in zip(frames, windows, states, strict=True)
             for factor in self._factors
         ]

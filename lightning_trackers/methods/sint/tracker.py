@@ -14,7 +14,12 @@ from torch import Tensor
 from lightning_trackers.box_sampling import radial_boxes
 from lightning_trackers.boxes import cxcywh_to_xyxy, iou_xyxy, xyxy_to_cxcywh
 from lightning_trackers.crops import Stretch, Window, crop, mean_colour, search_window
-from lightning_trackers.evaluation.tracker import Prediction, checked_frame, checked_start_box
+from lightning_trackers.evaluation.tracker import (
+    Prediction,
+    checked_frame,
+    checked_frames,
+    checked_start_box,
+)
 from lightning_trackers.methods.sint.network import Regions, SINTNetwork
 from lightning_trackers.online.box_regression import BoxRegression
 from lightning_trackers.siamese import to_images
@@ -123,21 +128,12 @@ class SINTTracker:
 
     @torch.inference_mode()
     def step(self, states: Sequence[SINTState], frames: Sequence[np.ndarray]) -> list[Prediction]:
-        """Find each target in its next frame; see :class:`Tracker`.
-
-        Raises:
-            ValueError: If there is not one frame per state, or one of them is not a frame; then no
-                state has changed.
-        """
-        if len(states) != len(frames):
-            raise ValueError(
-                f"step: expected one frame per state, got {len(states)} states and "
-                f"{len(frames)} frames"
-            )
+        """Find each target in its next frame; see :class:`Tracker`."""
+        checked_frames(states, frames)
         if not states:
             return []
         looks = [
-            self._look(checked_frame(frame), state.box_xyxy, state.first_wh)
+            self._look(frame, state.box_xyxy, state.first_wh)
             for state, frame in zip(states, frames, strict=True)
         ]
         candidates = np.stack(
