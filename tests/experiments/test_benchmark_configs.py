@@ -1,28 +1,10 @@
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, get_method
-from omegaconf import open_dict
 
-from experiments.config import CONF, ConfigError, check
+from experiments.config import CONF, ConfigError
+from tests.experiments.composing import checked
 
 NAMES = sorted(p.stem for p in (CONF / "benchmark").glob("*.yaml"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides):
-    cfg = compose("evaluate", overrides=list(overrides), return_hydra_config=True)
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = "out"
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
 
 
 def root_key(name):
@@ -34,8 +16,8 @@ def root_key(name):
 def test_all_benchmarks_compose_together_and_name_what_exists():
     keys = {name: root_key(name) for name in NAMES}
     roots = [f"paths.{key}=somewhere" for key in {*keys.values()} - {None}]
-    cfg = composed(f"benchmark=[{','.join(NAMES)}]", *roots)
-    check(cfg)  # unknown arguments of a reader are refused here
+    # Unknown arguments of a reader are refused here.
+    cfg = checked(f"benchmark=[{','.join(NAMES)}]", *roots, name="evaluate")
     # The procedural benchmark bears the name of its split.
     assert {n for n in NAMES if n != "procedural"} <= set(cfg.benchmarks)
     for name, node in cfg.benchmarks.items():
@@ -46,9 +28,9 @@ def test_all_benchmarks_compose_together_and_name_what_exists():
 
 
 def test_a_missing_root_is_named_with_its_environment_variable():
-    cfg = composed("benchmark=[otb2015,tc128]", "paths.otb_root=there", "paths.tc128_root=null")
+    roots = ["paths.otb_root=there", "paths.tc128_root=null"]
     with pytest.raises(ConfigError, match=r"paths\.tc128_root=/.*TRACKERS_TC128_ROOT"):
-        check(cfg)
+        checked("benchmark=[otb2015,tc128]", *roots, name="evaluate")
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if root_key(n)])

@@ -1,43 +1,25 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
-from experiments.config import CONF, ConfigError, check, check_choices, chosen_device, made
+from experiments.config import CONF, ConfigError, check_choices, chosen_device, made
+from tests.experiments.composing import checked, composed
 
 EXPS = sorted(p.stem for p in (CONF / "exp").glob("*.yaml"))
 # Every recipe of the overnight profile is the laptop's with other numbers.
 PROFILES = ["laptop", pytest.param("overnight", marks=pytest.mark.slow), "paper"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides, name="run"):
-    cfg = compose(name, overrides=list(overrides), return_hydra_config=True)
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = "out"
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
-
-
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("exp", EXPS)
 def test_every_exp_composes_and_instantiates(exp, profile, tmp_path):
-    cfg = composed(
+    cfg = checked(
         f"+exp={exp}",
         f"profile={profile}",
         f"paths.train_root={tmp_path}",
         "initial_weights=random",
     )
-    check(cfg)
     module = made(cfg.module)
     assert module.tracker() is not None
     assert cfg.exp_name == exp
@@ -109,7 +91,7 @@ def test_without_an_exp_the_method_names_the_run():
 )
 def test_a_misspelt_key_is_refused_with_the_nearest(extra, message):
     with pytest.raises(ConfigError, match=message):
-        check(composed("+exp=siamrpn_sl", extra))
+        checked("+exp=siamrpn_sl", extra)
 
 
 def test_a_misspelt_key_in_an_exp_file_is_refused(tmp_path):
@@ -117,12 +99,12 @@ def test_a_misspelt_key_in_an_exp_file_is_refused(tmp_path):
     folder.mkdir()
     (folder / "mine.yaml").write_text("# @package _global_\nmodule:\n  box_wieght: 2\n")
     with pytest.raises(ConfigError, match="'box_wieght' in module; nearest: 'box_weight'"):
-        check(composed("+exp=mine", f"hydra.searchpath=[file://{tmp_path}]"))
+        checked("+exp=mine", f"hydra.searchpath=[file://{tmp_path}]")
 
 
 def test_a_path_that_is_needed_and_not_given_is_named():
     with pytest.raises(ConfigError, match=r"paths\.train_root.*TRACKERS_TRAIN_ROOT"):
-        check(composed("+exp=siamfc", "profile=paper", "paths.train_root=null"))
+        checked("+exp=siamfc", "profile=paper", "paths.train_root=null")
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,18 @@ import subprocess
 import sys
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from omegaconf import open_dict
 
 from datamodules.packing import PackSettings, pack
 from datamodules.shards import ShardSource, ShardStream
 from datamodules.sources.vid import VIDSource
-from experiments.config import CONF, check, made
+from experiments.config import CONF, made
 from tests.datamodules import miniature as mini
+from tests.experiments.composing import checked
 
 # `videos` is SINT's, whose recipes name its sources.
 MIXES = sorted(p.stem for p in (CONF / "data").glob("*.yaml") if p.stem != "videos")
 SETS = ("vid", "det", "coco", "youtube_bb", "got10k", "lasot", "trackingnet")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +30,9 @@ def trees(tmp_path_factory):
     return {f"paths.{name}_root": root / name for name in SETS} | {"paths.train_root": root / "own"}
 
 
-def composed(*overrides, name="run"):
-    cfg = compose(name, overrides=[str(o) for o in overrides], return_hydra_config=True)
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = "out"
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
-
-
 def run_config(data, trees, *more):
     paths = [f"{key}={path}" for key, path in trees.items()]
-    return composed(
+    return checked(
         "+exp=siamrpn_sl", "profile=paper", f"data={data}", "initial_weights=random",
         "datamodule.batch_size=2", "datamodule.num_workers=0", *paths, *more,
     )  # fmt: skip
@@ -62,7 +44,6 @@ def test_every_mix_composes_and_serves_pairs_of_all_its_sources(data, trees):
     if "trackingnet" in data:  # the miniature has two of the twelve chunks
         fewer.append("datamodule.train_sources.trackingnet.source.files.chunks=[0,1]")
     cfg = run_config(data, trees, *fewer)
-    check(cfg)
     assert cfg.data_name == data
     module = made(cfg.datamodule)
     ids = [id_.split("/")[0] for batch in module.train_dataloader() for id_ in batch.source_id]

@@ -2,24 +2,17 @@ import logging
 
 import pytest
 import torch
-from hydra import initialize_config_dir
 
 from callbacks.dry_run import DryRun
-from experiments.config import CONF, ConfigError, check, made, strategy
+from experiments.config import ConfigError, made, strategy
 from experiments.dry_run import dry_run
-from tests.experiments.test_config import composed
+from tests.experiments.composing import checked
 
 STAGE = "{_target_: lightning_trackers.training.Stage, prefix: backbone.layer4., start_epoch: 3}"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
 def small(*more):
-    return composed(
+    return checked(
         "+exp=siamrpnpp_sl", "backbone.width=2", "module.network.head.hidden=4",
         "geometry.search_size=143", "datamodule.batch_size=2", "datamodule.num_workers=0",
         "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.dry_run=true",
@@ -29,7 +22,6 @@ def small(*more):
 
 def test_the_memory_of_every_stage_is_said_and_nothing_is_written(tmp_path, caplog):
     cfg = small()
-    check(cfg)
     with caplog.at_level(logging.INFO):
         peaks = dry_run(cfg, made(cfg.module), made(cfg.datamodule), tmp_path)
     assert peaks.keys() == {0, 3}
@@ -57,5 +49,5 @@ def test_a_step_that_does_not_fit_is_named_with_what_to_do(tmp_path, monkeypatch
 def test_several_devices_look_for_unused_parameters_where_stages_wait():
     assert small("trainer.devices=2").trainer.strategy == "ddp_find_unused_parameters_true"
     assert small().trainer.strategy == "auto"
-    assert composed("+exp=siamrpnpp_sl", "trainer.devices=2").trainer.strategy == "auto"
+    assert checked("+exp=siamrpnpp_sl", "trainer.devices=2").trainer.strategy == "auto"
     assert strategy(1, 2, ["a stage"]) == "ddp_find_unused_parameters_true"

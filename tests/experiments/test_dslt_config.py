@@ -1,41 +1,15 @@
 """What distinguishes DSLT's variants and profiles."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
-from experiments.config import CONF, ConfigError, check, made
+from experiments.config import ConfigError, made
 from experiments.run import initialise
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides):
-    cfg = compose("run", overrides=list(overrides), return_hydra_config=True)
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = "out"
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    check(cfg)
-    return cfg
-
-
-def flat(node, prefix=""):
-    if isinstance(node, dict):
-        return {
-            k: v for key, part in node.items() for k, v in flat(part, f"{prefix}{key}.").items()
-        }
-    return {prefix.rstrip("."): node}
+from tests.experiments.composing import checked, flat
 
 
 def described(exp, *overrides):
-    cfg = composed(f"+exp={exp}", *overrides)
+    cfg = checked(f"+exp={exp}", *overrides)
     return flat(OmegaConf.to_container(cfg.module, resolve=True))
 
 
@@ -69,7 +43,7 @@ def test_a_variant_switches_what_the_ablation_says_and_nothing_else(exp, base, d
     ],
 )
 def test_losses_are_the_paper_s(exp, loss, detail):
-    found = made(composed(f"+exp={exp}").module).tracker().loss
+    found = made(checked(f"+exp={exp}").module).tracker().loss
     assert type(found).__name__ == loss
     assert {name: getattr(found, name) for name in detail} == detail
 
@@ -79,9 +53,7 @@ def test_losses_are_the_paper_s(exp, loss, detail):
     [("dslt_star", "StridedResNet50", (512, 1024)), ("dslt", "VGG16", (512, 512))],
 )
 def test_the_paper_s_backbones(exp, backbone, widths):
-    network = made(
-        composed(f"+exp={exp}", "profile=paper", "initial_weights=random").module
-    ).network
+    network = made(checked(f"+exp={exp}", "profile=paper", "initial_weights=random").module).network
     assert type(network.backbone).__name__ == backbone
     assert network.backbone.out_channels == widths
     assert network.channels == 128
@@ -89,22 +61,22 @@ def test_the_paper_s_backbones(exp, backbone, widths):
 
 def test_the_paper_asks_for_imagenet_weights_and_no_data():
     with pytest.raises(ConfigError, match=r"paths\.imagenet_weights"):
-        composed("+exp=dslt_star", "profile=paper")
-    cfg = composed("+exp=dslt_star", "profile=paper", "initial_weights=download")
+        checked("+exp=dslt_star", "profile=paper")
+    cfg = checked("+exp=dslt_star", "profile=paper", "initial_weights=download")
     assert type(made(cfg.datamodule)).__name__ == "NothingToTrain"
     assert cfg.trainer.limit_train_batches == 0
     assert cfg.data_name == "none (learnt online)"
 
 
 def test_the_laptop_s_features_are_the_package_s():
-    cfg = composed("+exp=dslt_star")
+    cfg = checked("+exp=dslt_star")
     module = made(cfg.module)
     initialise(module, cfg.initial_weights)  # which fit, or this raises
     assert not any(p.requires_grad for p in module.parameters())
 
 
 def test_figure_16_compares_the_paper_s_losses():
-    cfg = composed("+exp=dslt/figure16", "benchmark=[procedural]")
+    cfg = checked("+exp=dslt/figure16", "benchmark=[procedural]")
     callback = made(cfg.callbacks)["figure16"]
     assert list(callback.losses) == ["l2", "l3", "ohnm", "shrinkage"]
     assert len(callback.benchmark) == cfg.validation_benchmark.count

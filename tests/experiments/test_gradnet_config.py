@@ -1,12 +1,11 @@
 """What distinguishes GradNet's variants, readings and profiles."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
-from experiments.config import CONF, ConfigError, check, made
+from experiments.config import ConfigError, made
 from lightning_trackers.training import parameter_groups
+from tests.experiments.composing import checked, flat
 
 VARIANTS = [
     "gradnet",
@@ -15,31 +14,6 @@ VARIANTS = [
     "gradnet_no_update",
     "gradnet_unshared_u1",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides):
-    cfg = compose("run", overrides=list(overrides), return_hydra_config=True)
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = "out"
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    check(cfg)
-    return cfg
-
-
-def flat(node, prefix=""):
-    if isinstance(node, dict):
-        return {
-            k: v for key, part in node.items() for k, v in flat(part, f"{prefix}{key}.").items()
-        }
-    return {prefix.rstrip("."): node}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +30,7 @@ def flat(node, prefix=""):
 )
 def test_a_variant_switches_what_the_ablation_says_and_nothing_else(exp, differences):
     whole, variant = (
-        flat(OmegaConf.to_container(composed(f"+exp={name}").module, resolve=True))
+        flat(OmegaConf.to_container(checked(f"+exp={name}").module, resolve=True))
         for name in ("gradnet", exp)
     )
     assert {k: v for k, v in variant.items() if whole[k] != v} == differences
@@ -64,7 +38,7 @@ def test_a_variant_switches_what_the_ablation_says_and_nothing_else(exp, differe
 
 @pytest.mark.parametrize("exp", VARIANTS)
 def test_the_paper_s_recipe_never_gives_the_embedding_to_the_optimizer(exp):
-    module = made(composed(f"+exp={exp}", "profile=paper", "initial_weights=random",
+    module = made(checked(f"+exp={exp}", "profile=paper", "initial_weights=random",
                            "paths.train_root=x").module)  # fmt: skip
     network = module.network
     groups = parameter_groups(network, module.optimisation.stages)
@@ -76,7 +50,7 @@ def test_the_paper_s_recipe_never_gives_the_embedding_to_the_optimizer(exp):
 
 @pytest.mark.parametrize("exp", VARIANTS)
 def test_the_laptop_s_recipe_gives_every_parameter_to_the_optimizer(exp):
-    module = made(composed(f"+exp={exp}").module)
+    module = made(checked(f"+exp={exp}").module)
     groups = parameter_groups(module.network, module.optimisation.stages)
     given = [id(p) for group in groups for p in group["params"]]
     assert sorted(given) == sorted(id(p) for p in module.network.parameters())
@@ -84,8 +58,8 @@ def test_the_laptop_s_recipe_gives_every_parameter_to_the_optimizer(exp):
 
 
 def test_the_readings_differ_as_documented():
-    paper = composed("+exp=gradnet", "profile=paper", "data=procedural", "initial_weights=random")
-    released = composed(
+    paper = checked("+exp=gradnet", "profile=paper", "data=procedural", "initial_weights=random")
+    released = checked(
         "+exp=gradnet", "profile=paper", "data=procedural", "initial_weights=random",
         "reading=released",
     )  # fmt: skip
@@ -100,7 +74,7 @@ def test_the_readings_differ_as_documented():
 
 def test_the_paper_s_recipe_asks_for_a_siamfc():
     with pytest.raises(ConfigError, match=r"paths\.siamfc_weights"):
-        composed("+exp=gradnet", "profile=paper", "data=procedural")
+        checked("+exp=gradnet", "profile=paper", "data=procedural")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +82,7 @@ def test_the_paper_s_recipe_asks_for_a_siamfc():
     [("gradnet/table1", "template_descent"), ("gradnet/figures", "score_maps")],
 )
 def test_the_experiments_make_their_callbacks(exp, callback):
-    cfg = composed(f"+exp={exp}")
+    cfg = checked(f"+exp={exp}")
     assert cfg.exp_name == exp
     assert made(cfg.callbacks)[callback] is not None
     assert made(cfg.module) is not None

@@ -4,16 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import initialize_config_dir
 
-from experiments.config import CONF, made
-from tests.experiments.test_config import EXPS, PROFILES, composed
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
+from experiments.config import made
+from tests.experiments.composing import composed
+from tests.experiments.test_config import EXPS, PROFILES
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,14 +1,7 @@
 import pytest
-from hydra import initialize_config_dir
 
-from experiments.config import CONF, made
-from tests.experiments.test_config import composed
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
+from experiments.config import made
+from tests.experiments.composing import composed
 
 
 @pytest.mark.parametrize(

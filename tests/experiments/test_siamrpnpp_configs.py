@@ -2,17 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import initialize_config_dir
 
-from experiments.config import CONF, made
+from experiments.config import made
 from lightning_trackers.backbones import ResNet50, TinyResNet
-from tests.experiments.test_config import composed
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
+from tests.experiments.composing import composed
 
 
 @pytest.fixture

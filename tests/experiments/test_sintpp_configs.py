@@ -1,21 +1,6 @@
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
 
-from experiments.config import CONF, check
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("run", overrides=list(overrides), return_hydra_config=True)
-        with open_dict(cfg):
-            cfg.hydra.runtime.output_dir = "out"
-        HydraConfig.instance().set_config(cfg)
-        with open_dict(cfg):
-            del cfg["hydra"]
-        check(cfg)
-    return cfg
+from tests.experiments.composing import checked
 
 
 @pytest.mark.parametrize(
@@ -27,7 +12,7 @@ def composed(*overrides):
     ],
 )
 def test_rows_differ_in_their_stages_as_the_paper_says(exp, stages, generated):
-    cfg = composed(f"+exp={exp}")
+    cfg = checked(f"+exp={exp}")
     assert list(cfg.pipeline) == stages
     assert cfg.stages == [*stages, "tracker"]
     shown = cfg.datamodule.train_sources.videos.source
@@ -45,7 +30,7 @@ def test_rows_differ_in_their_stages_as_the_paper_says(exp, stages, generated):
 
 
 def test_the_row_of_psgn_alone_shows_what_its_stage_generates():
-    cfg = composed("+exp=sint_vae")
+    cfg = checked("+exp=sint_vae")
     assert list(cfg.pipeline) == ["vaes"]
     shown = cfg.datamodule.train_sources.videos.source
     assert shown.positives == "out/stages/vaes/positives.npz"
@@ -53,9 +38,7 @@ def test_the_row_of_psgn_alone_shows_what_its_stage_generates():
 
 
 def test_the_paper_s_agent_has_the_paper_s_numbers():
-    cfg = composed(
-        "+exp=sintpp", "profile=paper", "initial_weights=random", "paths.train_root=here"
-    )
+    cfg = checked("+exp=sintpp", "profile=paper", "initial_weights=random", "paths.train_root=here")
     agent = cfg.pipeline.agent.module
     assert agent.optimizer._target_ == "torch.optim.Adam"
     assert agent.optimizer.lr == 1e-6
@@ -67,6 +50,6 @@ def test_the_paper_s_agent_has_the_paper_s_numbers():
 
 
 def test_an_interrupted_run_goes_on_in_its_own_folder():
-    cfg = composed("+exp=sintpp", "seed=3")
+    cfg = checked("+exp=sintpp", "seed=3")
     assert cfg.resume == "auto"
     assert cfg.run_dir.endswith("sintpp_laptop_seed3")
