@@ -17,13 +17,11 @@ Needs ``pip install yacs`` and a checkout for pysot; without ``--pysot`` ours is
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,6 +37,7 @@ from datamodules.procedural import ProceduralSource
 from datamodules.sources.tracks import TrackSource
 from datamodules.tracks import Track, TrackIndex
 from lightning_trackers.crops import search_window
+from measurements.pysot_checkout import pysot_config
 
 SIDE = 511
 EXEMPLAR_SIZE = PairGeometry().exemplar_size
@@ -115,22 +114,8 @@ def pysot_dataset(checkout: Path, root: Path, annotation: Path) -> Any:
         FileNotFoundError: If the folder is not a checkout of pysot.
         RuntimeError: If a package that pysot needs is missing.
     """
-    for path in (CONFIG, Path("pysot/datasets/dataset.py")):
-        if not (checkout / path).is_file():
-            raise FileNotFoundError(
-                f"--pysot {checkout}: no {path}; expected a checkout of "
-                "https://github.com/STVIR/pysot"
-            )
-    sys.path.insert(0, str(checkout))
     vars(np).setdefault("float", float)  # pysot was written for numpy < 1.24
-    try:
-        cfg = import_module("pysot.core.config").cfg
-        dataset = import_module("pysot.datasets.dataset").TrkDataset
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"pysot needs a package: pip install {error.name}") from error
-    finally:
-        sys.path.remove(str(checkout))
-    cfg.merge_from_file(str(checkout / CONFIG))
+    cfg, (datasets,) = pysot_config(checkout, CONFIG, "pysot.datasets.dataset")
     for kind, options in (("TEMPLATE", EXEMPLAR), ("SEARCH", SEARCH)):
         cfg.DATASET[kind].SHIFT, cfg.DATASET[kind].SCALE = int(options.shift), options.scale
         cfg.DATASET[kind].BLUR, cfg.DATASET[kind].COLOR = options.blur, options.colour
@@ -138,7 +123,7 @@ def pysot_dataset(checkout: Path, root: Path, annotation: Path) -> Any:
     cfg.DATASET.VID.ROOT, cfg.DATASET.VID.ANNO = str(root.resolve()), str(annotation.resolve())
     cfg.DATASET.VID.FRAME_RANGE, cfg.DATASET.VID.NUM_USE = MAX_GAP, -1
     cfg.DATASET.NEG, cfg.DATASET.VIDEOS_PER_EPOCH = NEGATIVE_SHARE, 10_000
-    return dataset()
+    return datasets.TrkDataset()
 
 
 def decode(index: TrackIndex, root: Path, numbers: range) -> None:

@@ -11,10 +11,8 @@ without. Needs ``pip install yacs``.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +25,7 @@ from lightning_trackers.methods.conversion import SOURCES, translated
 from lightning_trackers.methods.loading import build
 from lightning_trackers.methods.siamrpn import SiamRPN
 from lightning_trackers.siamese import for_inference, normalise
+from measurements.pysot_checkout import pysot_config
 
 CONFIG = Path("experiments/siamrpn_r50_l234_dwxcorr/config.yaml")
 """The architecture's configuration in a pysot checkout."""
@@ -43,23 +42,9 @@ def pysot_model(checkout: Path, seed: int = 0) -> Any:
         FileNotFoundError: If the folder is not a checkout.
         RuntimeError: If a package that pysot needs is missing.
     """
-    for path in (CONFIG, Path("pysot/models/model_builder.py")):
-        if not (checkout / path).is_file():
-            raise FileNotFoundError(
-                f"--pysot {checkout}: no {path}; expected a checkout of "
-                "https://github.com/STVIR/pysot"
-            )
-    sys.path.insert(0, str(checkout))
-    try:
-        cfg = import_module("pysot.core.config").cfg
-        build_model = import_module("pysot.models.model_builder").ModelBuilder
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"pysot needs a package: pip install {error.name}") from error
-    finally:
-        sys.path.remove(str(checkout))
-    cfg.merge_from_file(str(checkout / CONFIG))
+    _, (models,) = pysot_config(checkout, CONFIG, "pysot.models.model_builder")
     torch.manual_seed(seed)
-    model = build_model().eval()
+    model = models.ModelBuilder().eval()
     model.load_state_dict(spread(model.state_dict(), seed))
     return model
 

@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,6 +38,7 @@ from lightning_trackers.files import write_text
 from lightning_trackers.heads import DepthwiseRPN
 from lightning_trackers.methods.siamrpn import SiamRPN, SiamRPNSettings, SiamRPNTracker
 from lightning_trackers.siamese import for_inference, normalise
+from measurements.pysot_checkout import pysot_config
 
 CONFIG = Path("experiments/siamrpn_alex_dwxcorr/config.yaml")
 """The architecture's configuration in a pysot checkout."""
@@ -159,27 +159,14 @@ class Pysot:
     """
 
     def __init__(self, checkout: Path, network: SiamRPN) -> None:
-        for path in (CONFIG, Path("pysot/models/model_builder.py")):
-            if not (checkout / path).is_file():
-                raise FileNotFoundError(
-                    f"--pysot {checkout}: no {path}; expected a checkout of "
-                    "https://github.com/STVIR/pysot"
-                )
-        sys.path.insert(0, str(checkout))
-        try:
-            cfg = import_module("pysot.core.config").cfg
-            build_model = import_module("pysot.models.model_builder").ModelBuilder
-            build_tracker = import_module("pysot.tracker.siamrpn_tracker").SiamRPNTracker
-        except ModuleNotFoundError as error:
-            raise RuntimeError(f"pysot needs a package: pip install {error.name}") from error
-        finally:
-            sys.path.remove(str(checkout))
-        cfg.merge_from_file(str(checkout / CONFIG))
+        cfg, (models, trackers) = pysot_config(
+            checkout, CONFIG, "pysot.models.model_builder", "pysot.tracker.siamrpn_tracker"
+        )
         cfg.CUDA = False
-        self.model = build_model().eval()
+        self.model = models.ModelBuilder().eval()
         self.model.load_state_dict(to_pysot(network.state_dict()))
         compare(network, self.model, SiamRPNSettings())
-        self.tracker = build_tracker(self.model)
+        self.tracker = trackers.SiamRPNTracker(self.model)
 
     @torch.inference_mode()
     def run(self, clip: Clip, row: Row) -> None:
