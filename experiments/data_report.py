@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from datamodules.errors import DatasetError
 from datamodules.frames import FrameError
 from datamodules.sources.tracks import TrackSource
 from datamodules.tracks import TrackIndex
+from experiments.report.page import environment
 from lightning_trackers.crops import View, search_window
 from lightning_trackers.files import atomic_file, write_text
 
@@ -94,15 +94,9 @@ def write_data_report(
     histograms = _histograms(counts)
     _write(out / "histograms.png", histograms)
     _write(out / "pairs.png", _encoded(contact_sheet(sheet), ".png"))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda value: f"{value:,}"
-    page = environment.get_template("data_report.html").render(
+    pages = environment()
+    pages.filters["count"] = lambda value: f"{value:,}"
+    page = pages.get_template("data_report.html").render(
         name=source.name,
         index=str(source.index.path),
         counts=counts,
