@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from datamodules.domains import DomainSource
-from datamodules.targets import HardPositives, KeptView, TargetPool
+from datamodules.targets import HardPositives, KeptView, TargetPool, target_pool
 from lightning_trackers.methods.sintpp import Occluder
 
 __all__ = ["HardPositivePairs", "HardPositives", "make_hard_positives"]
@@ -56,7 +56,7 @@ def make_hard_positives(
     if occluder is None and generated is None:
         raise ValueError("hard positives: expected an occluder, generated pictures, or both")
     made = None if generated is None else HardPositives.read(generated)
-    pool = TargetPool(sources, frames, size, seed)
+    pool = target_pool(sources, frames, size, seed)
     occluded = round(per_video * occluded_share) if occluder is not None else 0
     pictures = []
     for video in pool.videos:
@@ -142,6 +142,6 @@ class HardPositivePairs:
     def pool(self) -> TargetPool:
         """The videos; drawn or read when the first pair is asked for."""
         if self._pool is None:
-            self._pool = TargetPool(self.sources, self.frames, seed=self.seed)
+            self._pool = target_pool(self.sources, self.frames, seed=self.seed)
             self._made = None if self.positives is None else HardPositives.read(self.positives)
         return self._pool

@@ -12,7 +12,7 @@ import torch
 from datamodules.domains import DomainSource
 from datamodules.errors import DatasetError
 from datamodules.hard_positives import HardPositives
-from datamodules.targets import TargetPool
+from datamodules.targets import target_pool
 from lightning_trackers.methods.sintpp.generated import read_samples
 from lightning_trackers.methods.sintpp.psgn import PSGNSettings, train_manifolds
 
@@ -43,7 +43,7 @@ def make_generated_positives(
     """
     folder = Path(folder)
     videos, numbers = {}, {}
-    for video in TargetPool(sources, frames, seed=seed).videos:
+    for video in target_pool(sources, frames, seed=seed).videos:
         name = f"{video.source_id.rpartition('/')[0]}".replace("/", "_")
         # A video of few frames may have been drawn twice: what is the same teaches nothing.
         different = np.unique(video.targets, axis=0)

@@ -6,8 +6,10 @@ out of the background).
 
 import json
 import logging
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -223,6 +225,21 @@ class TargetPool:
         )
 
 
+def target_pool(
+    sources: Mapping[str, DomainSource], frames: int = 8, size: int = 64, seed: int = 0
+) -> TargetPool:
+    """Return a pool; the last one if it is asked for again, as the stages of a pipeline do.
+
+    For arguments and errors see :class:`TargetPool`.
+    """
+    return _pool(pickle.dumps((dict(sources), frames, size, seed)))
+
+
+@lru_cache(maxsize=1)
+def _pool(arguments: bytes) -> TargetPool:
+    return TargetPool(*pickle.loads(arguments))
+
+
 def background_box(rng: np.random.Generator, shot: Shot) -> np.ndarray | None:
     """Draw a box of the frame that shows nothing of the target, ``(4,)``, px; None without room.
 
@@ -345,7 +362,7 @@ class TargetDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Draw or read the pictures."""
         if self.targets is None:
-            pool = TargetPool(self.sources, self.frames, self.size, self.seed)
+            pool = target_pool(self.sources, self.frames, self.size, self.seed)
             made = None if self.generated is None else HardPositives.read(self.generated)
             self.targets = TargetDataset(pool, self.seed, made)
 
