@@ -3,9 +3,8 @@
 Source: Wang et al., SINT++, CVPR 2018, Section 4.2.1, Eq. 5 and 6, Algorithm 1.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,8 +12,18 @@ from torch import Tensor
 from lightning_trackers.methods.sintpp.occlusion import Action, cover, draw_boxes, move_boxes
 from lightning_trackers.methods.sintpp.regions import RegionFeatures, look_at
 
-Score = Callable[[Tensor], Tensor]
-"""What a tracker says of pictures: uint8 ``(N, 3, S, S)`` to scores ``(N,)``, high where it is sure."""
+
+class Score(Protocol):
+    """What a tracker says of pictures of certain targets."""
+
+    def __call__(self, pictures: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return scores ``(M,)``, high where the tracker is sure.
+
+        Args:
+            pictures: uint8, shape ``(M, 3, S, S)``.
+            rows: Which target each one shows, int64, shape ``(M,)``; all in order by default.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -147,8 +156,9 @@ class OcclusionEnvironment:
         self._search = torch.zeros(count, dtype=torch.long, device=device)
         self._steps = torch.zeros(count, dtype=torch.long, device=device)
         self._history = torch.zeros(count, settings.history, len(Action), device=device)
-        self._begin(torch.ones(count, dtype=torch.bool, device=device))
-        self.images, self.scores = self._occlude()
+        everything = torch.arange(count, device=device)
+        self._begin(everything)
+        self.images, self.scores = self._occlude(everything)
         self.states = self._states()
 
     @property
@@ -174,7 +184,7 @@ class OcclusionEnvironment:
             self._boxes_xyxy[rows, self._search], actions, s.step, s.min_side, s.max_side
         )
         self._boxes_xyxy[rows, self._search] = moved
-        images, scores = self._occlude()
+        images, scores = self._occlude(rows)
         ends = actions == Action.TERMINATE
         rewards = torch.where(
             ends,
@@ -193,28 +203,33 @@ class OcclusionEnvironment:
         self._steps = self._steps.masked_fill(done, 0)
         self._history = self._history.masked_fill(done[:, None, None], 0.0)
         self.images, self.scores = images, scores
-        if bool(finished.any()):
-            self._begin(finished)
-            again, first_scores = self._occlude()
-            self.images = torch.where(finished[:, None, None, None], again, images)
-            self.scores = torch.where(finished, first_scores, scores)
+        again = finished.nonzero().flatten()
+        if len(again):
+            self._begin(again)
+            self.images, self.scores = images.clone(), scores.clone()
+            self.images[again], self.scores[again] = self._occlude(again)
         self.states = self._states()
         return Step(rewards, done, finished, images, scores, areas, self.states)
 
-    def _begin(self, which: Tensor) -> None:
+    def _begin(self, rows: Tensor) -> None:
         """Put the boxes of an episode where they begin."""
         s = self.settings
         low, high = 0.5 - s.start_side / 2, 0.5 + s.start_side / 2
         first = self._boxes_xyxy.new_tensor([low, low, high, high])
-        areas = torch.full((len(which),), s.start_side**2)
+        areas = torch.full((len(rows),), s.start_side**2)
         patches = draw_boxes(areas, self._generator, s.start_side, s.start_side)
-        begin = torch.stack([first.expand(len(which), 4), patches.to(first)], dim=1)
-        self._boxes_xyxy = torch.where(which[:, None, None], begin, self._boxes_xyxy)
+        begin = torch.stack([first.expand(len(rows), 4), patches.to(first)], dim=1)
+        self._boxes_xyxy = self._boxes_xyxy.index_copy(0, rows, begin)
 
-    def _occlude(self) -> tuple[Tensor, Tensor]:
-        images = cover(self.targets, self.regions_xyxy, self.backgrounds, self.patches_xyxy)
+    def _occlude(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        images = cover(
+            self.targets[rows],
+            self.regions_xyxy[rows],
+            self.backgrounds[rows],
+            self.patches_xyxy[rows],
+        )
         with torch.no_grad():
-            scores = self._score(images)
+            scores = self._score(images, rows)
         if scores.shape != (len(images),):
             raise ValueError(
                 f"occlusion: expected a score of shape ({len(images)},), got {tuple(scores.shape)}"

@@ -39,7 +39,12 @@ class SINTScorer:
         self.network.to(exemplars.device)
         with torch.no_grad():
             wanted = self._vectors(exemplars)  # (N, D)
-        return lambda pictures: (self._vectors(pictures) * wanted).sum(dim=1)
+
+        def score(pictures: Tensor, rows: Tensor | None = None) -> Tensor:
+            own = wanted if rows is None else wanted[rows]
+            return (self._vectors(pictures) * own).sum(dim=1)
+
+        return score
 
     def _vectors(self, pictures: Tensor) -> Tensor:
         if self.target_size is not None:

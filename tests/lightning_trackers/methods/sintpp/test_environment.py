@@ -14,7 +14,7 @@ from lightning_trackers.methods.sintpp.regions import PixelFeatures, VGGFeatures
 FEATURES = PixelFeatures(4)
 
 
-def brightness(images):
+def brightness(images, rows=None):
     return images.float().mean(dim=(1, 2, 3)) / 255
 
 
@@ -138,6 +138,17 @@ def test_a_finished_target_begins_again_with_another_patch():
     assert not torch.equal(environment.patches_xyxy, patch)
 
 
+def test_a_target_that_begins_again_is_scored_as_itself():
+    weights = torch.tensor([1.0, 10.0, 100.0])
+    environment = made(
+        3, score=lambda images, rows: brightness(images) * weights[rows], search_occluder=False
+    )
+    step = environment.step(actions(Action.LARGER, Action.TERMINATE, Action.LARGER))
+    assert environment.scores[1] == pytest.approx(9.1)
+    assert torch.equal(environment.scores[[0, 2]], step.scores[[0, 2]])
+    assert environment.scores[2] == pytest.approx(100 * environment.scores[0].item())
+
+
 def test_targets_are_independent():
     together = made(3, search_occluder=False)
     alone = made(1, search_occluder=False)
@@ -163,7 +174,7 @@ def test_an_empty_background_is_refused():
 
 def test_a_score_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"score of shape \(2,\), got \(\)"):
-        made(2, score=lambda images: images.float().mean())
+        made(2, score=lambda images, rows: images.float().mean())
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ class LeftHalf:
     """A tracker that is sure where the left half is bright."""
 
     def against(self, exemplars):
-        return lambda images: images[..., : images.shape[-1] // 2].float().mean((1, 2, 3)) / 255
+        return lambda images, rows=None: (
+            images[..., : images.shape[-1] // 2].float().mean((1, 2, 3)) / 255
+        )
 
 
 def covered_share(images):
