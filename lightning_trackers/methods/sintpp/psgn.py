@@ -36,6 +36,8 @@ class PSGNSettings:
         smoothing: RMSprop's memory: 0.9 in Keras, with which the authors worked; PyTorch's is 0.99.
         grid: Points along each axis of the walk, which is over the whole latent plane.
         tail: Share of the prior beyond the walk on either side of an axis; not in the paper.
+        mean_start: Whether decoders begin at the mean of their video's targets. Not in the paper,
+            whose 20,000 epochs learn it; with hundreds of epochs little else would be learnt.
         videos_at_once: Autoencoders that learn together, a limit of memory: at the paper's size one
             takes 0.2 GB with gradients and optimizer.
         seed: Seed of all draws.
@@ -52,6 +54,7 @@ class PSGNSettings:
     smoothing: float = 0.9
     grid: int = 15
     tail: float = 0.05
+    mean_start: bool = False
     videos_at_once: int = 64
     seed: int = 0
 
@@ -217,7 +220,7 @@ def train_manifolds(
 
     Raises:
         ValueError: If a video's targets are not 64 × 64.
-        RuntimeError: If the training was interrupted.
+        RuntimeError: If the training was interrupted, or diverged.
     """
     for name, targets in videos.items():
         if targets.dtype != torch.uint8 or targets.shape[1:] != (3, SIDE, SIDE):
@@ -242,6 +245,9 @@ def train_manifolds(
     missing.sort(key=lambda name: len(usable[name]))
     for names in _groups(missing, settings.videos_at_once):
         network = settings.network(names)
+        if settings.mean_start:
+            means = [usable[name].flatten(1).float().mean(0) / 255 for name in names]
+            network.begin_at(torch.stack(means))
         module = PSGNModule(
             network,
             [usable[name] for name in names],
@@ -264,6 +270,13 @@ def train_manifolds(
             raise RuntimeError(
                 f"interrupted after {trainer.global_step} of {settings.epochs} epochs of "
                 f"{len(names)} videos; start again to go on, finished videos are kept in {folder}"
+            )
+        bounds = module.bounds(0)
+        if not bool(bounds.isfinite().all()):
+            lost = [name for name, bound in zip(names, bounds, strict=True) if not bound.isfinite()]
+            raise RuntimeError(
+                f"psgn: the autoencoders of {len(lost)} videos diverged, the first one is {lost[0]}; "
+                f"set psgn.learning_rate below {settings.learning_rate:g}"
             )
         grid = latent_grid(settings.grid, settings.latent, settings.tail)
         for i, name in enumerate(names):

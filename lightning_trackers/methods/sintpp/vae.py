@@ -38,6 +38,10 @@ def lower_bound(images: Tensor, logits: Tensor, mean: Tensor, log_var: Tensor) -
     return negative_kl(mean, log_var) + likelihood.sum(-1)
 
 
+def _logits(shares: Tensor) -> Tensor:
+    return shares.clamp(0.02, 0.98).logit()  # what is black or white has none
+
+
 class VideoVAEs(nn.Module, ABC):
     """V autoencoders, one of each video; subclasses say what their layers are.
 
@@ -67,6 +71,10 @@ class VideoVAEs(nn.Module, ABC):
     @abstractmethod
     def one(self, video: int) -> "VideoVAEs":
         """Return a copy of one video's autoencoder."""
+
+    @abstractmethod
+    def begin_at(self, images: Tensor) -> None:
+        """Put the last layers' biases where they show these images, ``(V, P)`` in [0, 1]."""
 
     def forward(self, images: Tensor, noise: Tensor) -> Tensor:
         """Return the bound of each image, ``(V, N)``.
@@ -139,6 +147,11 @@ class DenseVAEs(VideoVAEs):
         """See :class:`VideoVAEs`."""
         return self._dense("output", self._dense("decoder", latents).relu())
 
+    @torch.no_grad()
+    def begin_at(self, images: Tensor) -> None:
+        """See :class:`VideoVAEs`."""
+        self.get_parameter("output_bias").copy_(_logits(images)[:, None])
+
     def one(self, video: int) -> "VideoVAEs":
         """See :class:`VideoVAEs`."""
         alone = DenseVAEs(self.seeds[video : video + 1], self.hidden, self.latent, self.pixels)
@@ -187,6 +200,12 @@ class ConvolutionalVAEs(VideoVAEs):
         for i in (2, 1, 0):
             values = self._convolve(f"up{i}", values.relu(), functional.conv_transpose2d)
         return values.flatten(2)  # (V, N, P)
+
+    @torch.no_grad()
+    def begin_at(self, images: Tensor) -> None:
+        """Put them where they show the images' mean colours; see :class:`VideoVAEs`."""
+        colours = images.view(len(images), 3, -1).mean(-1)  # (V, 3)
+        self.get_parameter("up0_bias").copy_(_logits(colours))
 
     def one(self, video: int) -> "VideoVAEs":
         """See :class:`VideoVAEs`."""

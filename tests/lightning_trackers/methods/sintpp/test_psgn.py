@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -133,3 +134,23 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_targets_of_another_size_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"v: expected uint8 targets of shape \(N, 3, 64, 64\)"):
         train_manifolds({"v": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}, tmp_path, SMALL)
+
+
+@pytest.mark.parametrize("convolutional", [False, True])
+def test_decoders_begin_at_the_mean_of_their_video_s_targets(tmp_path, convolutional):
+    bright, dark = targets(3) // 4 + 150, targets(4, 1) // 4 + 20
+    dark[:, 0] += 100  # red
+    settings = replace(
+        SMALL, convolutional=convolutional, epochs=1, learning_rate=1e-9, mean_start=True
+    )
+    train_manifolds({"bright": bright, "dark": dark}, tmp_path, settings, "cpu")
+    for name, own in (("bright", bright), ("dark", dark)):
+        shown = read_samples(tmp_path, name).float().mean((0, 2, 3))
+        torch.testing.assert_close(shown, own.float().mean((0, 2, 3)), atol=8, rtol=0)
+
+
+def test_a_training_that_diverges_is_named_with_what_to_do(tmp_path):
+    settings = replace(SMALL, epochs=5, learning_rate=1e3)
+    with pytest.raises(RuntimeError, match=r"first one is a; set psgn.learning_rate below 1000"):
+        train_manifolds({"a": targets(3)}, tmp_path, settings, "cpu")
+    assert not list(tmp_path.iterdir())
