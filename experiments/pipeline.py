@@ -3,7 +3,8 @@
 A configuration may name stages in ``pipeline``; their order is that of the file, and the run itself, the
 stage ``tracker``, comes last. A stage is a folder of ``stages_dir`` with its configuration, its
 checkpoints and, once it is finished, ``finished.json``. Whoever starts the same command again goes on
-where it stopped: finished stages are not redone, an interrupted one goes on from its last epoch.
+where it stopped: finished stages are not redone, an interrupted one goes on from its last epoch. Runs
+may share ``stages_dir``: what several of them need is made by the first one, and the others wait.
 
     python -m experiments.run +exp=sintpp                    # all stages
     python -m experiments.run +exp=sintpp stages=[agent]     # one of them
@@ -20,6 +21,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import wandb
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.nan_guard import NaNGuard
@@ -76,11 +78,18 @@ def run_stages(cfg: DictConfig) -> bool:
 
 def _run_stage(cfg: DictConfig, name: str) -> bool:
     """Finish a stage; return whether it was not interrupted."""
-    node, folder, finished = cfg.pipeline[name], _folder(cfg, name), _finished(cfg, name)
-    _check_same(cfg, name)
-    if finished.is_file():
-        log.info("stage %s: finished before, in %s", name, folder)
-        return True
+    folder = _folder(cfg, name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # who comes second finds it finished
+        _check_same(cfg, name)
+        if _finished(cfg, name).is_file():
+            log.info("stage %s: finished before, in %s", name, folder)
+            return True
+        return _make_stage(cfg, name, folder)
+
+
+def _make_stage(cfg: DictConfig, name: str, folder: Path) -> bool:
+    node = cfg.pipeline[name]
     log.info("stage %s: in %s", name, folder)
     write_text(folder / "config.yaml", _described(cfg, name))
     clock_start = time.monotonic()
@@ -93,7 +102,7 @@ def _run_stage(cfg: DictConfig, name: str) -> bool:
     if "make" in node:
         made(node.make)(folder)
     minutes = (time.monotonic() - clock_start) / 60
-    write_text(finished, json.dumps({"minutes": round(minutes, 2)}))
+    write_text(_finished(cfg, name), json.dumps({"minutes": round(minutes, 2)}))
     log.info("stage %s: finished after %.1f min", name, minutes)
     del module
     gc.collect()  # the next stage needs the memory

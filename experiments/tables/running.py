@@ -1,7 +1,8 @@
 """Makes what a table lacks: trainings and evaluations, each a command of its own.
 
 A training is kept in ``<outputs>/tables/runs/<experiment>_<digest>/seed_<n>``, an evaluation of somebody
-else's weights in ``<outputs>/tables/evaluations/...``. Whoever starts the same table again finds what is
+else's weights in ``<outputs>/tables/evaluations/...``, and the stages that come before trainings, which
+rows share, in ``<outputs>/tables/stages/...``. Whoever starts the same table again finds what is
 finished, and an interrupted training or evaluation goes on where it stopped. Several jobs may share the
 folder: whoever comes second waits, and finds the cell made.
 """
@@ -20,7 +21,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from experiments.config import ConfigError
-from experiments.tables.cells import Budget, Cell, row_cells
+from experiments.tables.cells import Budget, Cell, digest, row_cells
 from experiments.tables.definition import Table
 from experiments.tables.finished import CHECKPOINT, ORIGIN, Run, Runs
 from experiments.tables.searched import searched_cell
@@ -59,6 +60,12 @@ class Places:
     def training(self, cell: Cell) -> Path:
         """Return the folder of a cell's training."""
         return self.own / "runs" / cell.profile / cell.training_name / f"seed_{cell.seed}"
+
+    def stages(self, cell: Cell) -> Path:
+        """Return the folder of the stages before a training, for all rows that are made alike."""
+        own = ("+exp=", "benchmark")
+        words = [word for word in cell.trained_as[1] if not word.startswith(own)]
+        return self.own / "stages" / cell.profile / digest(words) / f"seed_{cell.seed}"
 
     def evaluation(self, cell: Cell) -> Path:
         """Return the folder of a cell's evaluation."""
@@ -137,6 +144,8 @@ def training_command(table: Table, cell: Cell, places: Places) -> list[str]:
     """Return the command that trains a cell's weights, as the row that they belong to says."""
     command = [sys.executable, "-m", "experiments.run", *cell.trained_as[1], f"seed={cell.seed}"]
     command += [f"run_dir={quoted(places.training(cell))}", "resume=auto"]
+    if cell.training["pipeline"]:
+        command.append(f"stages_dir={quoted(places.stages(cell))}")
     command += [
         "evaluation.references=false",
         "evaluation.clip_frames=0",

@@ -1,11 +1,14 @@
 import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from filelock import FileLock
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
@@ -56,14 +59,15 @@ def nothing_done(monkeypatch):
     stop_after.clear()
 
 
-def configured(folder, stages=("first", "second", "tracker"), epochs=2, **pipeline):
-    def stage(name):
-        return {
-            "module": {"_target_": f"{HERE}.Line", "name": name},
-            "datamodule": {"_target_": f"{HERE}.Batches"},
-            "max_epochs": epochs,
-        }
+def stage(name, epochs=2):
+    return {
+        "module": {"_target_": f"{HERE}.Line", "name": name},
+        "datamodule": {"_target_": f"{HERE}.Batches"},
+        "max_epochs": epochs,
+    }
 
+
+def configured(folder, stages=("first", "second", "tracker"), epochs=2, **pipeline):
     make = {"make": {"_target_": f"{HERE}.noted", "_partial_": True, "name": "second"}}
     return OmegaConf.create(
         {
@@ -71,7 +75,8 @@ def configured(folder, stages=("first", "second", "tracker"), epochs=2, **pipeli
             "run_name": "run",
             "stages": list(stages),
             "stages_dir": str(folder),
-            "pipeline": pipeline or {"first": stage("first"), "second": stage("second") | make},
+            "pipeline": pipeline
+            or {"first": stage("first", epochs), "second": stage("second", epochs) | make},
             "logger": {
                 "csv": {
                     "_target_": "pytorch_lightning.loggers.CSVLogger",
@@ -120,6 +125,23 @@ def test_an_interrupted_stage_goes_on_and_finished_ones_are_not_redone(tmp_path)
     assert trained[-3:] == ["second 1", "second 2", "make second"]
     assert not any(line.startswith("first") for line in trained)
     assert weight(tmp_path, "second") == 3
+
+
+def test_what_another_run_is_making_is_waited_for(tmp_path):
+    assert run_stages(configured(tmp_path, ["first", "tracker"], first=stage("first")))
+    trained.clear()
+    finished = tmp_path / "first/finished.json"
+    kept = finished.rename(tmp_path / "kept.json")
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(tmp_path / "first.lock"):  # the other run has not finished it yet
+            second = pool.submit(
+                run_stages, configured(tmp_path, ["first", "tracker"], first=stage("first"))
+            )
+            time.sleep(0.2)
+            assert not second.done()
+            kept.rename(finished)
+        assert second.result()
+    assert trained == []
 
 
 def test_a_stage_alone(tmp_path):

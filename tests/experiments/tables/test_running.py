@@ -9,7 +9,7 @@ from experiments.tables import running
 from experiments.tables.cells import Budget, row_cells
 from experiments.tables.collecting import collect
 from experiments.tables.finished import CHECKPOINT
-from experiments.tables.running import Places, chosen_cells, make, quoted, state
+from experiments.tables.running import Places, chosen_cells, make, quoted, state, training_command
 from tests.experiments.tables.finished_runs import write_run
 from tests.experiments.tables.test_definition import TABLES, table
 
@@ -95,6 +95,20 @@ def test_a_job_may_make_one_row_and_seed_alone(started, tmp_path):
     assert words_of(started.commands[0])["exp"] == "gradnet"
     gradnet = row_cells(found, found.rows["gradnet"], BUDGET)[1]
     assert state(gradnet, Places(tmp_path).runs()) == "done"
+
+
+def test_rows_share_the_stages_before_their_trainings(tmp_path):
+    found = table("sintpp/ablation")
+
+    def folders(**budget):
+        cells = chosen_cells(found, Budget(**budget))
+        commands = [words_of(training_command(found, cell, Places(tmp_path))) for cell in cells]
+        return [words.get("stages_dir") for words in commands]
+
+    first = folders(seeds=(0,))
+    assert first[0] is None  # sint has none
+    assert len(set(first[1:])) == 1
+    assert len({*first, *folders(seeds=(1,)), *folders(seeds=(0,), epochs=2)}) == 4
 
 
 def test_a_command_that_fails_is_kept_as_the_reason_and_the_others_go_on(tmp_path, monkeypatch):
