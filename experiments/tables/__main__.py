@@ -9,6 +9,7 @@ python -m experiments.tables -m table=gradnet/table3 mode=run 'rows=[gradnet],[s
 """
 
 import logging
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ from experiments.tables.running import Places, chosen_cells, make, quoted, state
 from experiments.tables.wandb_runs import fill_from_wandb
 
 log = logging.getLogger(__name__)
+
+_CELL = "cell_"
 
 
 def tables(cfg: DictConfig) -> Path | None:
@@ -53,7 +56,8 @@ def tables(cfg: DictConfig) -> Path | None:
             fill_from_wandb(collected, cfg.wandb)
         folder = Path(cfg.out)
         figures = draw_figures(collected, folder / "plots") if cfg.figures else []
-        command = f"python -m experiments.tables {shlex.join(sys.argv[1:])}"
+        words = [word.removeprefix(_CELL) for word in sys.argv[1:]]
+        command = f"python -m experiments.tables {shlex.join(words)}"
         page = write_pages(folder, collected, command, figures)
         log.info("page: %s", page)
     if failed:
@@ -70,7 +74,7 @@ def read(cfg: DictConfig) -> tuple[Table, Budget, Places]:
         f"paths.{key}={quoted(value)}" for key, value in cfg.paths.items() if value is not None
     )
     budget = Budget(
-        cfg.profile,
+        cfg.cell_profile,
         tuple(cfg.seeds),
         cfg.epochs,
         cfg.sequences,
@@ -79,7 +83,7 @@ def read(cfg: DictConfig) -> tuple[Table, Budget, Places]:
         paths,
     )
     places = Places(
-        Path(cfg.paths.outputs), tuple(Path(folder) for folder in cfg.runs), logger=cfg.logger
+        Path(cfg.paths.outputs), tuple(Path(folder) for folder in cfg.runs), logger=cfg.cell_logger
     )
     return read_table(name, {str(k): v for k, v in content.items()}), budget, places
 
@@ -92,4 +96,6 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    # As they stand, Hydra would take these words for choices of the groups that trainings have.
+    sys.argv[1:] = [re.sub(r"^(?=(profile|logger)=)", _CELL, word) for word in sys.argv[1:]]
     run_checked(main)

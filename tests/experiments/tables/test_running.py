@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,10 @@ def test_every_row_of_every_table_trains_a_step_and_tracks(name, tmp_path_factor
     folder = tmp_path_factory.getbasetemp() / "all_tables"
     rows = [r.name for r in table(name).rows.values() if r.exp and not r.unknown_exp]
     train_and_track(name, rows, folder)
+
+
+def test_the_command_takes_the_profile_and_the_logger_of_the_trainings():
+    words = ["table=spga/table1", "mode=plan", "seeds=[4]", "profile=overnight", "logger=csv"]
+    command = [sys.executable, "-m", "experiments.tables", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "mdnet, seed 4: not run: mdnet, seed 4, profile overnight" in ended.stdout
