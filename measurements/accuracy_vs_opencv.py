@@ -1,11 +1,14 @@
-"""Compare the accuracy of this project's tracker with OpenCV's KCF and CSRT on the same frames.
+"""Compare the accuracy of this project's trackers with OpenCV's KCF and CSRT on the same frames.
 
-    python measurements/accuracy_vs_opencv.py --root <folder in the OTB layout>
+    python -m measurements.accuracy_vs_opencv --root <folder in the OTB layout>
+    python -m measurements.accuracy_vs_opencv --root ... --same-trainings --trackers CSRT \
+        --checkpoint spga=seed_0.pt,seed_1.pt,seed_2.pt mdnet=other_0.pt,other_1.pt,other_2.pt
 
 Every tracker starts from the first ground-truth box, is never re-initialised, and goes through the
 same one-pass evaluation and metric. Prints the success AUC of each sequence, the mean over
 sequences, and frames per second (decoding excluded; all frames / all time, one sequence at a time).
-Needs ``pip install lightning-trackers[opencv-trackers]``.
+Of several trainings of a tracker the mean is shown; of two trackers also their difference, with a
+bootstrap interval over sequences and trainings. Needs ``pip install lightning-trackers[opencv-trackers]``.
 """
 
 import argparse
@@ -26,7 +29,15 @@ from lightning_trackers.boxes import xywh_to_xyxy, xyxy_to_xywh
 from lightning_trackers.evaluation import Benchmark, Prediction, Tracker, track_one_pass
 from lightning_trackers.evaluation.tracker import checked_frame, checked_start_box
 from lightning_trackers.files import write_text
+from lightning_trackers.methods import load_tracker
 from lightning_trackers.metrics import OnePassEvaluation
+from lightning_trackers.metrics.functional.seeds import (
+    SeededInterval,
+    seeded_difference,
+    times_drawn,
+)
+
+RESAMPLES = 10_000
 
 
 @dataclass
@@ -88,21 +99,29 @@ class Score:
     """Accuracy and speed of one tracker.
 
     Args:
-        success_auc: Success AUC of each sequence, by name.
-        fps: Frames per second after the start, over all sequences.
+        success_auc: Success AUC of each of its K trainings on each of S sequences, ``(K, S)``.
+        fps: Frames per second after the start, over all of them.
     """
 
-    success_auc: dict[str, float]
+    success_auc: np.ndarray
     fps: float
 
     @property
     def mean(self) -> float:
-        """Mean success AUC over sequences."""
-        return float(np.mean(list(self.success_auc.values())))
+        """Mean success AUC over trainings and sequences."""
+        return float(self.success_auc.mean())
 
 
-def evaluate(tracker: Tracker[Any], benchmark: Benchmark) -> Score:
-    """Track every sequence alone and score it."""
+def evaluate(trackers: Sequence[Tracker[Any]], benchmark: Benchmark) -> Score:
+    """Track every sequence alone with every training of a tracker and score it."""
+    each = [_evaluate(tracker, benchmark) for tracker in trackers]
+    scores, frames, times_s = zip(*each, strict=True)
+    fps = sum(frames) / sum(times_s) if sum(times_s) > 0 else float("nan")
+    return Score(np.array([[s[x.name] for x in benchmark] for s in scores]), fps)
+
+
+def _evaluate(tracker: Tracker[Any], benchmark: Benchmark) -> tuple[dict[str, float], int, float]:
+    """Return the success AUC of each sequence by name, frames after the first, and their time, s."""
     truth = {sequence.name: sequence for sequence in benchmark}
     success_auc, frames, time_s = {}, 0, 0.0
     for result in track_one_pass(tracker, benchmark, lanes=1):
@@ -117,20 +136,40 @@ def evaluate(tracker: Tracker[Any], benchmark: Benchmark) -> Score:
         frames += len(result.times_s) - 1
         time_s += float(result.times_s[1:].sum())
         print(f"  {result.name}: {success_auc[result.name]:.3f}", file=sys.stderr, flush=True)
-    return Score(success_auc, frames / time_s if time_s > 0 else float("nan"))
+    return success_auc, frames, time_s
 
 
-def load_tracker(checkpoint: str | None) -> Tracker[Any]:
-    """Return this project's tracker from a checkpoint, or the shipped one."""
-    from lightning_trackers.methods import load_tracker as load
+def ours(words: Sequence[str]) -> dict[str, list[Tracker[Any]]]:
+    """Return this project's trackers by name, of ``[name=]checkpoint[,checkpoint...]`` each.
 
-    return load(checkpoint)
+    Without any it is the shipped one.
+
+    Raises:
+        ValueError: If a name comes twice.
+    """
+    trackers: dict[str, list[Tracker[Any]]] = {}
+    for word in words or ["ours="]:
+        name, _, files = word.rpartition("=")
+        if (name or "ours") in trackers:
+            raise ValueError(f"--checkpoint {word}: expected another name, as in name={files}")
+        trackers[name or "ours"] = [load_tracker(file or None) for file in files.split(",")]
+    return trackers
+
+
+def difference(first: Score, second: Score, same_trainings: bool) -> SeededInterval:
+    """Return the difference of two trackers' means with its interval."""
+    times = times_drawn(first.success_auc.shape[1], RESAMPLES)  # (R, S)
+    sides = [
+        (s.success_auc.mean(1), s.success_auc @ times.T / times[0].sum()) for s in (first, second)
+    ]
+    return seeded_difference(*sides, same_trainings=same_trainings)
 
 
 def table(scores: dict[str, Score], names: Sequence[str]) -> list[list[str]]:
     """Return the rows to print: a header, one row per sequence, the mean, the speed."""
     rows = [["sequence", *scores]]
-    rows += [[n, *(f"{s.success_auc[n]:.3f}" for s in scores.values())] for n in names]
+    for i, name in enumerate(names):
+        rows.append([name, *(f"{s.success_auc[:, i].mean():.3f}" for s in scores.values())])
     rows.append(["mean", *(f"{s.mean:.3f}" for s in scores.values())])
     rows.append(["fps", *(f"{s.fps:.1f}" for s in scores.values())])
     return rows
@@ -143,10 +182,15 @@ def main() -> None:
     )
     parser.add_argument("--root", required=True, help="folder of sequences in the OTB layout")
     parser.add_argument(
-        "--checkpoint", help="checkpoint of our tracker; the shipped one by default"
-    )
+        "--checkpoint", nargs="*", default=[], metavar="[NAME=]FILE[,FILE...]",
+        help="our trackers, each with the checkpoints of its trainings; the shipped one by default",
+    )  # fmt: skip
+    parser.add_argument(
+        "--same-trainings", action="store_true",
+        help="the first two of them were trained together, and differ in how they track",
+    )  # fmt: skip
     parser.add_argument("--max-frames", type=int, default=300, help="frames of each sequence")
-    parser.add_argument("--trackers", nargs="+", default=["ours", "KCF", "CSRT"],
+    parser.add_argument("--trackers", nargs="*", default=["ours", "KCF", "CSRT"],
                         choices=["ours", "KCF", "CSRT"])  # fmt: skip
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and of OpenCV")
     parser.add_argument("--csv", type=Path, help="also write the table to this file")
@@ -155,19 +199,22 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     benchmark = otb_layout_benchmark(args.root, max_frames=args.max_frames)
-    trackers: dict[str, Tracker[Any]] = {
-        name: load_tracker(args.checkpoint) if name == "ours" else OpenCVTracker(name)
-        for name in args.trackers
-    }
+    wanted = args.checkpoint or "ours" in args.trackers
+    trackers = ours(args.checkpoint) if wanted else {}
+    compared = list(trackers)[:2]
+    trackers |= {name: [OpenCVTracker(name)] for name in args.trackers if name != "ours"}
     scores = {}
-    for name, tracker in trackers.items():
+    for name, trainings in trackers.items():
         print(name, file=sys.stderr, flush=True)
-        scores[name] = evaluate(tracker, benchmark)
+        scores[name] = evaluate(trainings, benchmark)
 
     rows = table(scores, [sequence.name for sequence in benchmark])
     width = max(len(row[0]) for row in rows)
     for row in rows:
         print(row[0].ljust(width), *(cell.rjust(8) for cell in row[1:]))
+    if len(compared) == 2:
+        found = difference(*(scores[name] for name in compared), args.same_trainings)
+        print(f"{' - '.join(compared)}: {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
     if args.csv is not None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)

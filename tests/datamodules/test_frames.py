@@ -47,6 +47,15 @@ def test_grey_images_become_three_channels(tmp_path, picture):
     np.testing.assert_array_equal(frame, picture[..., :1].repeat(3, axis=2))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_the_upper_eight_are_shown(tmp_path, picture, channels):
+    deep = picture[..., :channels].astype(np.uint16) * 256 + 77
+    cv2.imwrite(str(tmp_path / "a.png"), deep[..., ::-1])
+    frame = read_frame(tmp_path / "a.png")
+    assert frame.dtype == np.uint8
+    np.testing.assert_array_equal(frame, np.broadcast_to(picture[..., :channels], picture.shape))
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9, 0.999])
 def test_a_cut_off_image_is_refused(tmp_path, picture, suffix, share):

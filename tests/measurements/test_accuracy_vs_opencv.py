@@ -35,10 +35,10 @@ def drifting_square(count=12, step=2):
 @pytest.mark.parametrize("name", ["KCF", "CSRT"])
 def test_opencv_trackers_follow_a_square_through_the_protocol(name):
     tracker = script["OpenCVTracker"](name)
-    score = script["evaluate"](tracker, Benchmark("one", [drifting_square()]))
+    score = script["evaluate"]([tracker, tracker], Benchmark("one", [drifting_square()]))
     # A box that never moves scores 0.37 here.
-    assert score.success_auc["square"] > 0.7
-    assert score.mean == score.success_auc["square"]
+    assert score.success_auc.shape == (2, 1)
+    assert score.mean == score.success_auc[0, 0] > 0.7
     assert score.fps > 0
 
 
@@ -58,6 +58,22 @@ def test_the_last_box_stays_where_opencv_reports_failure():
 def test_a_missing_opencv_tracker_says_what_to_install():
     with pytest.raises(RuntimeError, match="opencv-contrib-python"):
         script["OpenCVTracker"]("Nonexistent")
+
+
+def test_the_difference_is_paired_over_sequences():
+    score, rng = script["Score"], np.random.default_rng(0)
+    hard = rng.uniform(0.1, 0.9, 20)  # sequences differ more than the trackers
+    second = hard + rng.normal(0, 0.01, (3, 20))
+    found = script["difference"](score(second + 0.03, 1.0), score(second, 1.0), True)
+    assert found.mean == pytest.approx(0.03)
+    assert found.low == pytest.approx(0.03)  # the same trainings, the same sequences
+    apart = script["difference"](score(second + 0.03, 1.0), score(second, 1.0), False)
+    assert 0.02 < apart.low < 0.03 < apart.high < 0.04
+
+
+def test_a_name_that_comes_twice_is_refused():
+    with pytest.raises(ValueError, match="expected another name, as in name="):
+        script["ours"](["=", "ours="])
 
 
 @needs_contrib
