@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.errors import DatasetError
 from datamodules.frames import FileView, FrameError
 from datamodules.loading import EpochSampler, Redraws, SampleLoader, worker_options
-from datamodules.procedural import ProceduralSource
+from datamodules.procedural import Bank, ProceduralSource, Style
 from datamodules.procedural.scene import Scene
 from datamodules.sources.tracks import TrackSource
 from lightning_trackers.batches import DomainBatch, SceneBatch
@@ -144,16 +144,22 @@ class ProceduralDomains:
     def draw(self, domain: int, rng: np.random.Generator, count: int) -> tuple[list[Shot], str]:
         """Draw frames of a video, those in which half of the target is visible if there are."""
         s = self.source
-        scene = Scene(s.bank, domain, _LENGTH, s.style, s.turn)
+        scene, visibility = _scene(s.bank, domain, s.style, s.turn)
         times = rng.permutation(_LENGTH)
-        seen = np.array([scene.visibility(int(t)) for t in times])
-        chosen = times[np.argsort(seen <= 0.5, kind="stable")][:count]
+        chosen = times[np.argsort(visibility[times] <= 0.5, kind="stable")][:count]
         shots = [
             Shot(_DrawnPicture(scene, int(t)), scene.frame_wh, scene.box_xyxy(int(t)))
             for t in np.resize(chosen, count)
         ]
         frames = ",".join(f"f{t}" for t in chosen)
         return shots, f"{self.name}/{s.bank.split}/t{s.turn}/{domain}/{frames}"
+
+
+@lru_cache(maxsize=64)  # to make one takes as long as to draw eight frames
+def _scene(bank: Bank, number: int, style: Style, turn: int) -> tuple[Scene, np.ndarray]:
+    """Return a scene, and how much of its target is visible in each frame, ``(_LENGTH,)``."""
+    scene = Scene(bank, number, _LENGTH, style, turn)
+    return scene, np.array([scene.visibility(t) for t in range(_LENGTH)])
 
 
 @dataclass(frozen=True)
