@@ -61,6 +61,8 @@ def run_stages(cfg: DictConfig) -> bool:
             raise ConfigError(
                 f"stages: no stage {name!r}; nearest: {nearest(name, known)!r}; there are {known}"
             )
+    if cfg.pipeline and TRACKER in cfg.stages:
+        made(cfg.benchmarks)  # what is wrong with them should be found before the stages are made
     for place, name in enumerate(known):
         if name not in cfg.stages:
             continue

@@ -72,6 +72,7 @@ def configured(folder, stages=("first", "second", "tracker"), epochs=2, **pipeli
     return OmegaConf.create(
         {
             "seed": 0,
+            "benchmarks": {},
             "run_name": "run",
             "stages": list(stages),
             "stages_dir": str(folder),
@@ -163,6 +164,16 @@ def test_a_stage_that_needs_another_one_says_so(tmp_path, stages):
     with pytest.raises(ConfigError, match=rf"{stages[0]} needs the stage first.*stages=\[first,"):
         run_stages(configured(tmp_path, stages))
     assert not trained
+
+
+def test_a_benchmark_that_cannot_be_made_is_found_before_the_stages(tmp_path):
+    cfg = configured(tmp_path)
+    target = "datamodules.benchmarks.procedural.procedural_benchmark"
+    few = {"_target_": target, "name": "few", "subset": "occlusion", "count": 1, "length": 12}
+    cfg.benchmarks = {"few": few}
+    with pytest.raises(Exception, match="12 frames are too few"):
+        run_stages(cfg)
+    assert trained == []
 
 
 def test_an_unknown_stage_is_refused_with_the_nearest(tmp_path):

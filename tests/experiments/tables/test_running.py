@@ -144,7 +144,7 @@ def test_a_path_reaches_hydra_as_it_stands(path):
     assert override.value() == path
 
 
-SMALL = Budget(seeds=(0,), epochs=1, sequences=2, frames=12)
+SMALL = Budget(seeds=(0,), epochs=1, sequences=2, frames=24)  # enough to occlude a target
 ONE_STEP = ("+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1")
 
 
