@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, overload
 
@@ -104,12 +105,10 @@ def read_annotation(file: Path) -> np.ndarray:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is empty or a line is not four numbers.
     """
-    try:
+    with suppress(ValueError):  # mixed separators, or a bad line, which is to be named
         table, _ = read_number_files([file], 4)  # ten times as fast as the lines below
         if not np.isinf(table).any():
             return np.ascontiguousarray(table)
-    except ValueError:
-        pass  # mixed separators, or a bad line, which is to be named
     boxes = []
     for number, line in enumerate(_lines(file), start=1):
         try:

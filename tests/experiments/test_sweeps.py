@@ -153,8 +153,8 @@ def test_jobs_of_a_multirun_are_runs_of_their_own(tmp_path):
 
 @pytest.mark.slow
 def test_without_a_server_a_run_goes_on_offline(tmp_path):
-    with wandb_server() as (_, url):
-        pass  # a port where nobody listens any more
+    with wandb_server() as served:
+        _, url = served  # outside, nobody listens there any more
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     said = client(str(program), str(tmp_path), env=environment(tmp_path, url))
