@@ -45,19 +45,19 @@ def roi_pool(
     corners = torch.stack(
         [(first + y * width)[..., :, None] + x[..., None, :] for y in (y1, y2) for x in (x1, x2)]
     ).flatten(1)  # (4, B * N * P * P), cells of the table below
-    powers = (power_y[..., :, None] * 64 + power_x[..., None, :]).flatten()
     # The search itself has no slope; what it finds is looked up below.
     with torch.no_grad():
         best = maps.new_zeros(corners.shape[1], channels)
         learns = features.requires_grad
         found = corners.new_zeros(best.shape) if learns else None
         column = _Largest.of_cells(maps, learns)
-        for j in range(int(power_y.max()) + 1 if powers.numel() else 0):
+        for j in range(int(power_y.max()) + 1 if power_y.numel() else 0):
             column = column if j == 0 else column.doubled(1, 2 ** (j - 1))
             largest = column
             for i in range(int(power_x.max()) + 1):
                 largest = largest if i == 0 else largest.doubled(2, 2 ** (i - 1))
-                bins = torch.nonzero(powers == j * 64 + i).flatten()
+                own = (power_y == j)[..., :, None] & (power_x == i)[..., None, :]  # (B, N, P, P)
+                bins = own.flatten().nonzero().flatten()
                 if len(bins):
                     best[bins], where = largest.of_corners(corners[:, bins])
                     if found is not None and where is not None:

@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
@@ -171,7 +172,7 @@ def test_a_benchmark_that_cannot_be_made_is_found_before_the_stages(tmp_path):
     target = "datamodules.benchmarks.procedural.procedural_benchmark"
     few = {"_target_": target, "name": "few", "subset": "occlusion", "count": 1, "length": 12}
     cfg.benchmarks = {"few": few}
-    with pytest.raises(Exception, match="12 frames are too few"):
+    with pytest.raises(InstantiationException, match="12 frames are too few"):
         run_stages(cfg)
     assert trained == []
 

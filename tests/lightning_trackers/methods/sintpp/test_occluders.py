@@ -164,6 +164,8 @@ def test_sint_s_score_is_one_for_the_exemplar_and_less_for_another():
     torch.testing.assert_close(score(pictures), torch.ones(3))
     assert (score(pictures.flip(0))[[0, 2]] < 0.999).all()
     torch.testing.assert_close(score(pictures.float()), torch.ones(3))
+    rows = torch.tensor([2, 0])
+    torch.testing.assert_close(score(pictures[rows], rows), torch.ones(2))
 
 
 def test_sint_s_score_has_a_gradient_in_the_pictures_but_not_in_the_weights():
