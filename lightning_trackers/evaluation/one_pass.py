@@ -138,6 +138,7 @@ class _Lane(Generic[State]):
     ) -> None:
         self.sequence = sequence
         self._pool = pool
+        self._is_blind: bool = getattr(tracker, "blind", False)
         self._boxes_xyxy: list[np.ndarray] = []
         self._scores: list[float] = []
         self._times_s: list[float] = []
@@ -156,13 +157,16 @@ class _Lane(Generic[State]):
         return len(self._boxes_xyxy) == len(self.sequence)
 
     def next_frame(self) -> np.ndarray:
-        """Wait for the frame that was decoded ahead, and let the one after it be decoded."""
+        """Wait for the frame that was decoded ahead, and let the one after it be decoded.
+
+        A blind tracker gets the first frame again and again.
+        """
         index = len(self._boxes_xyxy)
         try:
             frame = self._ahead.result()
         except Exception as error:
             raise RuntimeError(f"{self._where(index)} could not be read: {error}") from error
-        if index + 1 < len(self.sequence):
+        if index + 1 < len(self.sequence) and not self._is_blind:
             self._ahead = self._decode(index + 1)
         return frame
 

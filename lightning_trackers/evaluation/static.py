@@ -10,6 +10,9 @@ from lightning_trackers.evaluation.tracker import Prediction, checked_frame, che
 class StaticTracker:
     """Answers each frame with the first box, score 1."""
 
+    blind = True
+    """It looks at no frame after the first, so that evaluation need not read them."""
+
     def start(self, frame: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
         """Return the first box as the state; see :class:`Tracker`."""
         height, width = checked_frame(frame).shape[:2]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lightning_trackers.evaluation import Prediction, TrackingSequence, TrackResult, track_one_pass
+from lightning_trackers.evaluation.static import StaticTracker
 from lightning_trackers.evaluation.tracker import checked_start_box
 
 
@@ -84,6 +85,13 @@ def test_first_row_is_the_given_box_with_score_1():
         assert result.boxes_xyxy[0].tolist() == [10.123456789, 10.0, 30.0, 20.0]  # not float32
         assert result.scores[0] == 1
         assert (result.times_s > 0).all()
+
+
+def test_frames_are_not_read_for_a_tracker_that_does_not_look():
+    sequences = [sequence(name, count) for name, count in LENGTHS.items()]
+    results = list(track_one_pass(StaticTracker(), sequences, lanes=3))
+    assert {r.name: len(r.boxes_xyxy) for r in results} == LENGTHS
+    assert all(s.frames.read == [0] for s in sequences)
 
 
 def test_lanes_are_refilled_and_results_arrive_as_sequences_end():
