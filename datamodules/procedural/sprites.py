@@ -119,8 +119,10 @@ class Part:
         mask = self.mask[level] if not len(self.wobble) else self._wobbled_mask(level, pose.phase)
         height, width = mask.shape
         angle = np.arcsin(np.linspace(-1, 1, width + 1, dtype=np.float32)[:-1] + 1 / width)
-        columns = ((angle + np.pi - pose.yaw) * (surface.shape[1] / (2 * np.pi))) % surface.shape[1]
-        seen = surface[:, columns.astype(np.intp)]  # (h, w, 4)
+        around = surface.shape[1]
+        columns = ((angle + np.pi - pose.yaw) * (around / (2 * np.pi))) % around
+        # In float32 a tiny negative number modulo n is n itself.
+        seen = surface[:, columns.astype(np.intp) % around]  # (h, w, 4)
         shade = 0.66 + 0.34 * np.cos(angle - 0.9 * pose.light)
         weight = cv2.multiply(
             mask, np.tile((255 * shade).astype(np.uint8), (height, 1)), scale=1 / 255

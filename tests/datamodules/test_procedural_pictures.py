@@ -11,7 +11,7 @@ from datamodules.procedural.bank import SPLITS, Bank
 from datamodules.procedural.families import FAMILIES, draw_sprite
 from datamodules.procedural.motion import Wander, fold, smooth_step
 from datamodules.procedural.palettes import ColourMap, draw_palette, recolouring
-from datamodules.procedural.sprites import Figure, Pose, blend_
+from datamodules.procedural.sprites import Figure, Part, Pose, blend_
 from datamodules.procedural.textures import Painter, power_noise
 
 
@@ -138,6 +138,19 @@ def test_a_turn_shows_other_texture_and_a_narrower_box():
     long, short = sprite.parts[0].sides
     assert np.diff(side.box_xyxy[::2])[0] == pytest.approx(60 * long, rel=1e-6)
     assert np.diff(front.box_xyxy[::2])[0] == pytest.approx(60 * short, rel=1e-6)
+
+
+def test_the_texture_of_a_round_part_goes_on_behind_its_seam():
+    around = 153
+    surface = np.full((2, around, 4), 255, np.uint8)
+    surface[..., 0] = np.arange(around)
+    mask = np.full((2, 20), 255, np.uint8)
+    part = Part("round", (surface,), (mask,), (-1.0, -1.0, 1.0, 1.0), np.zeros((0, 2)))
+    middle = np.arcsin(np.linspace(-1, 1, 21, dtype=np.float32)[:-1] + 1 / 20)[10]
+    for yaw in np.float32(middle + np.pi) + np.linspace(-2e-6, 2e-6, 41, dtype=np.float32):
+        # The seam is in the middle: the texture's last column meets its first one.
+        red, green = part.patch(Pose(yaw=float(yaw)), 0)[0, 10, :2].astype(float)
+        assert min(red / green * 255, around - red / green * 255) < 2
 
 
 def test_uncounted_parts_are_drawn_but_not_boxed():
