@@ -1,5 +1,6 @@
 """Training pairs drawn on the fly."""
 
+import copy
 import re
 from dataclasses import dataclass
 
@@ -46,7 +47,9 @@ class ProceduralSource:
         style: What may happen in a scene.
         plates: Number of backgrounds in the bank.
         sprites: Number of sprites in the bank.
-        turn: A number that may advance during a long run: each step replaces an eighth of the bank.
+        turn: Turn of the bank; each step replaces an eighth of its pictures.
+        pairs_per_turn: Pairs after which the bank turns, so that a long training does not learn the
+            bank's pictures by heart; None never turns it.
         memory_mb: Memory limit of the bank in each process.
         hard_negatives: Share of the negative pairs whose search view shows a target of the same
             family as the exemplar's.
@@ -62,16 +65,30 @@ class ProceduralSource:
         plates: int = 64,
         sprites: int = 320,
         turn: int = 0,
+        pairs_per_turn: int | None = None,
         memory_mb: float = 150.0,
         hard_negatives: float = 0.5,
     ) -> None:
         if turn < 0:
             raise ValueError(f"turn: expected a non-negative integer, got {turn}")
+        if pairs_per_turn is not None and pairs_per_turn < 1:
+            raise ValueError(
+                f"pairs_per_turn: expected a positive integer or null, got {pairs_per_turn}"
+            )
         if not 0 <= hard_negatives <= 1:
             raise ValueError(f"hard_negatives: expected a share in [0, 1], got {hard_negatives}")
         self.bank = Bank(seed, split, plates, sprites, memory_mb)
         self.style = style if style is not None else Style()
-        self.turn, self.hard_negatives = turn, hard_negatives
+        self.turn, self.pairs_per_turn = turn, pairs_per_turn
+        self.hard_negatives = hard_negatives
+
+    def at(self, number: int) -> "ProceduralSource":
+        """Return the source of pair ``number``: this one, with the bank at the pair's turn."""
+        if self.pairs_per_turn is None:
+            return self
+        source = copy.copy(self)
+        source.turn = self.turn + number // self.pairs_per_turn
+        return source
 
     def draw(
         self, rng: np.random.Generator, *, max_gap: int, positive: bool

@@ -136,10 +136,20 @@ def test_the_turn_changes_the_pictures(source):
     assert not same(look(draw(source, 1)), look(draw(later, 1)))
 
 
+def test_the_bank_turns_as_pairs_go_by(source):
+    turning = ProceduralSource(3, plates=6, sprites=24, turn=1, pairs_per_turn=50)
+    for number, turn in ((0, 1), (49, 1), (50, 2), (399, 8)):
+        then = ProceduralSource(3, plates=6, sprites=24, turn=turn)
+        assert same(look(draw(turning.at(number), 1)), look(draw(then, 1)))
+    assert turning.turn == 1
+    assert source.at(10**6) is source
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"turn": -1}, "turn: expected a non-negative integer, got -1"),
+        ({"pairs_per_turn": 0}, "pairs_per_turn: expected a positive integer or null, got 0"),
         ({"hard_negatives": 2}, r"hard_negatives: expected a share in \[0, 1\], got 2"),
         ({"split": "dev"}, "split: expected one of"),
     ],
