@@ -5,8 +5,10 @@ same shape before and after a stage begins. Until then its parameters get no gra
 optimizer passes over, and the logged learning rate is 0.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import cos, pi
 from typing import Any
 
 import pytorch_lightning as pl
@@ -31,12 +33,10 @@ class Stage:
     lr_multiplier: float = 1.0
 
 
-class GeometricSchedule(LambdaLR):
-    """Warm-up and decay, both straight lines on a logarithmic axis.
+class WarmedUpSchedule(LambdaLR, ABC):
+    """Warm-up, straight on a logarithmic axis, and a decay that a subclass gives.
 
     A group whose ``start_epoch`` has not come has learning rate 0.
-
-    Source: pysot ``lr_spaces`` "log" (SiamRPN, SiamRPN++) and SiamFC's exponential decay.
 
     Args:
         optimizer: Its groups' learning rates are the peak.
@@ -76,13 +76,42 @@ class GeometricSchedule(LambdaLR):
             position = step // unit
             if position < warmup:
                 return float(warmup_factor ** (1 - warmup_rises * position / warmup))
-            return float(end_factor ** min(1.0, (position - warmup) / (last - warmup)))
+            return self.decay(min(1.0, (position - warmup) / (last - warmup)), end_factor)
 
         def from_epoch(start: int) -> Callable[[int], float]:
             return lambda step: factor(step) if step >= start * steps_per_epoch else 0.0
 
         groups = optimizer.param_groups
         super().__init__(optimizer, [from_epoch(g.get("start_epoch", 0)) for g in groups])
+
+    @staticmethod
+    @abstractmethod
+    def decay(progress: float, end_factor: float) -> float:
+        """Return the learning rate relative to the peak; ``progress`` goes from 0 to 1."""
+
+
+class GeometricSchedule(WarmedUpSchedule):
+    """Decay that is straight on a logarithmic axis.
+
+    Source: pysot ``lr_spaces`` "log" (SiamRPN, SiamRPN++) and SiamFC's exponential decay.
+    """
+
+    @staticmethod
+    def decay(progress: float, end_factor: float) -> float:
+        """Return ``end_factor`` to the power of ``progress``."""
+        return float(end_factor**progress)
+
+
+class CosineSchedule(WarmedUpSchedule):
+    """Decay along half a cosine: the rate stays high for longer, which short trainings need.
+
+    Source: Loshchilov and Hutter, SGDR, ICLR 2017, Eq. 5, without restarts.
+    """
+
+    @staticmethod
+    def decay(progress: float, end_factor: float) -> float:
+        """Return half a cosine from 1 to ``end_factor``."""
+        return end_factor + (1 - end_factor) * (1 + cos(pi * progress)) / 2
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from experiments.config import strategy
-from lightning_trackers.training import GeometricSchedule, Optimisation, Stage, parameter_groups
+from lightning_trackers.training import (
+    CosineSchedule,
+    GeometricSchedule,
+    Optimisation,
+    Stage,
+    parameter_groups,
+)
 
 
 def network():
@@ -32,9 +38,9 @@ def trainer(batch=8, devices=1, accumulate=1, epochs=10, steps=100):
     )
 
 
-def rates(schedule_options, steps):
+def rates(schedule_options, steps, kind=GeometricSchedule):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-2)
-    schedule = GeometricSchedule(optimizer, **schedule_options)
+    schedule = kind(optimizer, **schedule_options)
     found = []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])
@@ -75,6 +81,16 @@ def test_without_stairs_every_step_differs():
         {"total_steps": 20, "steps_per_epoch": 10, "end_factor": 0.1, "stairs": False}, 20
     )
     assert all(a > b for a, b in pairwise(found))
+
+
+def test_a_cosine_falls_slowly_at_both_ends():
+    options = {"end_factor": 0.2, "warmup_factor": 0.1, "warmup_epochs": 2, "stairs": False}
+    found = rates({"total_steps": 61, "steps_per_epoch": 10, **options}, 61, CosineSchedule)
+    assert found[:2] == pytest.approx([1e-3, 1e-3 * 10**0.05])  # the warm-up of the other schedule
+    # 40 steps from the peak to a fifth: at 1/4, 1/2, 3/4 of the way half of 1 + cos 45°, 90°, 135°.
+    shares = [1.0, 0.853553, 0.5, 0.146447, 0.0]
+    expected = [1e-2 * (0.2 + 0.8 * share) for share in shares]
+    assert [found[i] for i in (20, 30, 40, 50, 60)] == pytest.approx(expected, rel=1e-5)
 
 
 def test_schedule_refuses_a_factor_of_zero():
