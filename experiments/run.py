@@ -6,6 +6,9 @@ python -m experiments.run +exp=siamrpnpp profile=paper trainer.dry_run=true
 """
 
 import logging
+import os
+import platform
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -107,7 +110,7 @@ def begin(cfg: DictConfig, output_dir: Path) -> dict[str, object]:
         "seed": cfg.seed,
         "commit": git_commit(),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "device": device_name(),
         "folder": output_dir,
     }
     for key, value in meta.items():
@@ -115,7 +118,21 @@ def begin(cfg: DictConfig, output_dir: Path) -> dict[str, object]:
     output_dir.mkdir(parents=True, exist_ok=True)
     write_text(output_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_text(output_dir / "git.txt", f"{meta['commit']}\n")
+    write_text(output_dir / "device.txt", f"{meta['device']}\n")
     return meta
+
+
+def device_name() -> str:
+    """Return the GPU's name, or the processor's and how many cores of it there are."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:  # where there is no such file, the name is the architecture's
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        described = ""
+    models = re.findall(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
+    name = models[0] if models else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def git_commit() -> str:

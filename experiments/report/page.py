@@ -274,6 +274,7 @@ def _files(output_dir: Path) -> list[tuple[str, int]]:
         "*.csv",
         "config.yaml",
         "git.txt",
+        "device.txt",
         "checkpoints/*.ckpt",
         "clips/*.mp4",
         "tables/*",

@@ -51,6 +51,7 @@ class Measured:
         sequences: Scores of each sequence by key, ``(S,)``.
         commit: Commit of the code.
         precision: Precision of the training.
+        device: What evaluated it.
         where: Folder or W&B run.
         table: The scores as a report has them; None where W&B keeps scores alone.
     """
@@ -61,6 +62,7 @@ class Measured:
     sequences: Mapping[str, np.ndarray] = field(default_factory=dict)
     commit: str = "not known"
     precision: str = "not known"
+    device: str = "not known"
     where: str = ""
     table: BenchmarkScores | None = None
 
@@ -248,6 +250,7 @@ class Pool:
             {key: values for key, values in sequences.items() if len(values)},
             run.commit,
             run.precision,
+            run.device,
             str(run.folder),
             row,
         )

@@ -36,6 +36,7 @@ class Run:
         finished: Whether it was evaluated.
         precision: Lightning's name of the precision that it was trained with.
         trained_in: Folder of the training; its own, if it is one.
+        device: What evaluated it.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Run:
     finished: bool
     precision: str
     trained_in: Path
+    device: str
 
     @property
     def seed(self) -> int:
@@ -255,17 +257,21 @@ def _run(
     described = description(
         {**trained, "module": module, "benchmarks": config["benchmarks"]}, str(trained_in)
     )
-    commit = folder / "git.txt"
     return Run(
         folder,
         config["exp_name"],
         trained["profile_name"],
-        commit.read_text(encoding="utf-8").strip() if commit.is_file() else "not known",
+        _noted(folder / "git.txt"),
         *described,
         (folder / "scores.csv").is_file(),
         str(trained["trainer"].get("precision", "not known")),
         trained_in,
+        _noted(folder / "device.txt"),
     )
+
+
+def _noted(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else "not known"
 
 
 def _settings(given: Any) -> dict[str, Any]:

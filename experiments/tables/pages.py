@@ -280,12 +280,11 @@ def _made_by(collected: Collected) -> list[str]:
     for rows in collected.rows.values():
         for name, row in rows.items():
             for seed, m in row.measured.items():
-                lines.setdefault(f"commit {m.commit}, precision {m.precision}", []).append(
-                    f"{name} seed {seed} ({short(m.where)})"
-                )
+                made = f"commit {m.commit}, precision {m.precision}, device {m.device}"
+                lines.setdefault(made, []).append(f"{name} seed {seed} ({short(m.where)})")
     notes = [f"{made}: {'; '.join(who)}" for made, who in lines.items()]
     if len(lines) > 1:
-        notes.insert(0, "The runs are not of one version and precision of the code; see below.")
+        notes.insert(0, "The runs are not of one version, precision and device; see below.")
     return notes
 
 

@@ -140,7 +140,7 @@ def test_the_command_trains_evaluates_and_reports(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "profile: laptop" in done.stdout + done.stderr
     for file in (
-        "config.yaml", "git.txt", "scores.csv", "report.html", "checkpoints/last.ckpt",
+        "config.yaml", "git.txt", "device.txt", "scores.csv", "report.html", "checkpoints/last.ckpt",
         "clips/procedural_test.mp4", "plots/procedural_test_success.png",
         "results/procedural_test/siamrpn_sl/fingerprint.txt",
     ):  # fmt: skip

@@ -21,6 +21,7 @@ def write_run(folder, cell, *, shift_px=0.0, choice="procedural", budget, change
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
     (folder / "git.txt").write_text("0123abc\n")
+    (folder / "device.txt").write_text("Toy CPU, 3 cores\n")
     (folder / "scores.csv").write_text("benchmark,tracker\n")
     ((name, node),) = benchmark_nodes(choice, budget).items()
     arguments = {k: v for k, v in node.items() if k != "_target_"}

@@ -96,6 +96,7 @@ def test_the_pages_say_the_same_in_four_formats(collected, tmp_path):
         assert "profile=laptop" in text, name
         assert "disagrees" in text, name
         assert "0123abc" in text, name
+        assert "Toy CPU, 3 cores" in text, name
     assert "| atom | – | – | 66.0 | – |" in texts["table.md"]
     assert "| later | – | missing | 70.0 | missing |" in texts["table.md"]
     assert r"\begin{tabular}{lrrrr}" in texts["table.tex"]
