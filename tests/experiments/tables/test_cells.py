@@ -28,8 +28,11 @@ def test_every_row_of_every_table_composes():
     assert len(known) > 40
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "name",
+    # The one that is always tried has a callback that needs more than the table's benchmark.
+    [pytest.param(t, marks=[] if t == "gradnet/figures" else pytest.mark.slow) for t in TABLES],
+)
 def test_every_row_composes_with_the_paper_s_profile(name):
     found = table(name)
     for row in found.rows.values():
