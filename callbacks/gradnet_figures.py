@@ -68,16 +68,16 @@ class GradNetFigures(pl.Callback):
             self._errors.append(error)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the epoch's point of the curves."""
-        if not self._errors:
-            return
-        point = {"epoch": float(trainer.current_epoch)}
-        point["map_error"] = torch.stack(self._errors).mean().item()
-        self._errors = []
+        """Keep the epoch's point of the curves; while the embedding learns it has precision alone."""
+        point = {}
+        if self._errors:
+            point["map_error"] = torch.stack(self._errors).mean().item()
+            self._errors = []
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and name.endswith("/precision_20px"):
                 point["precision"] = float(value)
-        self.curves.append(point)
+        if point:
+            self.curves.append({"epoch": float(trainer.current_epoch), **point})
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write numbers and figures."""
@@ -133,13 +133,16 @@ def weight_figure(runs: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 
 def overfitting_figure(runs: Mapping[str, Mapping[str, Any]]) -> Figure | None:
-    """Draw the runs' curves; None where none has any, without precision where nobody tracked."""
+    """Draw the runs' curves, a panel for each that some run has; None where no run has any."""
     shown = {name: run["curves"] for name, run in runs.items() if run["curves"]}
     if not shown:
         return None
-    panels = {"map_error": "distance of S* from Y, training pairs"}
-    if any("precision" in point for curve in shown.values() for point in curve):
-        panels["precision"] = "precision at 20 px, validation sequences"
+    titles = {
+        "map_error": "distance of S* from Y, training pairs",
+        "precision": "precision at 20 px, validation sequences",
+    }
+    drawn = {key for curve in shown.values() for point in curve for key in point}
+    panels = {key: title for key, title in titles.items() if key in drawn}
     figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (key, title) in zip(all_axes, panels.items(), strict=True):
