@@ -9,6 +9,8 @@ TORCH_GIVEN := $(filter-out file undefined,$(origin TORCH))
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 # More arguments for the program that a target starts: make test ARGS="-m slow -x"
 ARGS ?=
+# Processes that share the tests, a thread and up to 3 GB each.
+JOBS ?= 2
 
 PROSE := $(wildcard *.md docs) callbacks datamodules experiments lightning_trackers measurements tests
 TABLES ?= $(basename $(patsubst experiments/conf/table/%,%,$(wildcard experiments/conf/table/*/*.yaml)))
@@ -24,13 +26,13 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-7s %s\n", $$1, $$2}'
-	@echo '  variables: PYTHON=python3.12  VENV=.venv  ARGS="more arguments"  TORCH="torch==2.13.0 --index-url ..."'
+	@echo '  variables: PYTHON=python3.12  VENV=.venv  ARGS="more arguments"  TORCH="torch==2.13.0 --index-url ..."  JOBS=4'
 
 run: $(VENV)/.base  ## train, evaluate and report the laptop-sized tracker; ARGS="seed=1" changes the run
 	$(BIN)/python -m experiments.run +exp=siamrpn_sl $(ARGS)
 
 test: $(VENV)/.test  ## run the tests; ARGS="-m slow" runs the slow ones
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal $(ARGS)
 
 lint: $(VENV)/.dev  ## check style, types and spelling
 	$(BIN)/ruff check .
