@@ -62,7 +62,7 @@ class Difference:
         if not (math.isfinite(self.paper) and math.isfinite(self.ours.mean)):
             return ""
         same = np.sign(self.paper) == np.sign(self.ours.mean)
-        word = "agrees" if same else "disagrees"
+        word = "equal in the paper" if self.paper == 0 else "agrees" if same else "disagrees"
         known = math.isfinite(self.ours.low)
         if known and self.ours.low <= 0 <= self.ours.high:
             word += ", not resolved"
