@@ -6,6 +6,7 @@ worker is saved, and why a run may go on with another number of workers.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -167,6 +168,12 @@ class Redraws:
                 f"source {self.name}: {self.failed} frames could not be read in {self.drawn} draws, "
                 f"the last being {error}; copy the source again or prepare its index again"
             ) from error
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def worker_options(num_workers: int, multiprocessing_context: str | None = None) -> dict[str, Any]:

@@ -10,12 +10,12 @@ its parts need a folder that all machines see, and nothing else of each other.
 """
 
 import logging
-import os
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from datamodules.loading import usable_cores
 from datamodules.packing import pack
 from datamodules.sources.tracks import TrackSource
 from experiments.config import ConfigError, check, made, run_checked, user_errors
@@ -53,12 +53,6 @@ def prepare(cfg: DictConfig) -> None:
         manifest = pack(source, cfg.out, settings, part=cfg.part, parts=cfg.parts, workers=workers)
         if manifest is not None:
             log.info("%s: packed; train from it with paths.%s_shards=%s", name, name, cfg.out)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prepare")

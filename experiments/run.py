@@ -6,7 +6,6 @@ python -m experiments.run +exp=siamrpnpp profile=paper trainer.dry_run=true
 """
 
 import logging
-import os
 import platform
 import re
 import subprocess
@@ -21,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation, BenchmarkScores
+from datamodules.loading import usable_cores
 from experiments.config import ConfigError, check, made, run_checked, user_errors
 from experiments.dry_run import dry_run, trainer_of
 from experiments.initial_weights import initialise
@@ -123,7 +123,7 @@ def begin(cfg: DictConfig, output_dir: Path) -> dict[str, object]:
 
 
 def device_name() -> str:
-    """Return the GPU's name, or the processor's and how many cores of it there are."""
+    """Return the GPU's name, or the processor's and how many of its cores are used."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:  # where there is no such file, the name is the architecture's
@@ -132,7 +132,7 @@ def device_name() -> str:
         described = ""
     models = re.findall(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
     name = models[0] if models else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{name}, {usable_cores()} cores"
 
 
 def git_commit() -> str:

@@ -121,7 +121,7 @@ class Part:
         angle = np.arcsin(np.linspace(-1, 1, width + 1, dtype=np.float32)[:-1] + 1 / width)
         around = surface.shape[1]
         columns = ((angle + np.pi - pose.yaw) * (around / (2 * np.pi))) % around
-        # In float32 a tiny negative number modulo n is n itself.
+        # Rounded, a tiny negative number modulo n is n itself.
         seen = surface[:, columns.astype(np.intp) % around]  # (h, w, 4)
         shade = 0.66 + 0.34 * np.cos(angle - 0.9 * pose.light)
         weight = cv2.multiply(

@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from datamodules.errors import DatasetError
+from datamodules.loading import usable_cores
 from datamodules.tracks import Skipped, Track, TrackIndex, covers_image
 
 log = logging.getLogger(__name__)
@@ -244,9 +245,7 @@ def _entries(
 ) -> Iterator[Entry]:
     """Yield what all units hold, in their order whatever the number of processes."""
     if jobs is None:
-        usable = getattr(os, "sched_getaffinity", None)
-        jobs = len(usable(0)) if usable else os.cpu_count() or 1
-        jobs = min(jobs, len(units) // 100)  # a process takes seconds to start
+        jobs = min(usable_cores(), len(units) // 100)  # a process takes seconds to start
     with _Ticker(description, len(units)) as ticker:
         if jobs <= 1:
             for unit in units:
