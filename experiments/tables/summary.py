@@ -231,9 +231,16 @@ def _power(
     if shared:
         a, b = a - b, np.zeros_like(a)
     need = needed(paper, variances_of_difference(a, b), sequences=sequences, seeds=seeds)
-    with_seeds = f"{need.seeds} seeds" if need.seeds else "no number of seeds"
-    with_sequences = f"{need.sequences:,} sequences" if need.sequences else "no number of sequences"
-    return f"{with_seeds} on {sequences} sequences, or {with_sequences} with {seeds} seeds"
+    return (
+        f"{_count(need.seeds, 'seed')} on {sequences} sequences, or "
+        f"{_count(need.sequences, 'sequence')} with {seeds} seeds"
+    )
+
+
+def _count(number: int | None, what: str) -> str:
+    if number is None:
+        return f"no number of {what}s"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _printed(rows: Mapping[str, Row], benchmark: str, metric: str) -> bool:
