@@ -8,6 +8,7 @@ may share ``stages_dir``: what several of them need is made by the first one, an
 
     python -m experiments.run +exp=sintpp                    # all stages
     python -m experiments.run +exp=sintpp stages=[agent]     # one of them
+    python -m experiments.run +exp=sintpp stages=[tracker] stages_as_made=true stages_dir=... optimizer.lr=1e-4
 """
 
 import gc
@@ -45,6 +46,9 @@ def run_stages(cfg: DictConfig) -> bool:
     instead of the run's; ``last.ckpt`` is what the next stages read. If it has ``make``, that is
     called with its folder, after the training if there is one.
 
+    With ``stages_as_made`` a stage that is not asked for is taken as it was made, whatever the
+    configuration says of it; ``cfg.pipeline`` then says how it was made.
+
     Args:
         cfg: Composed configuration of a run.
 
@@ -67,6 +71,8 @@ def run_stages(cfg: DictConfig) -> bool:
         if name not in cfg.stages:
             continue
         for earlier in known[:place]:
+            if cfg.stages_as_made and earlier not in cfg.stages:
+                _take_as_made(cfg, earlier)
             _check_same(cfg, earlier)
             if not _finished(cfg, earlier).is_file():
                 raise ConfigError(
@@ -93,7 +99,7 @@ def _run_stage(cfg: DictConfig, name: str) -> bool:
 def _make_stage(cfg: DictConfig, name: str, folder: Path) -> bool:
     node = cfg.pipeline[name]
     log.info("stage %s: in %s", name, folder)
-    write_text(folder / "config.yaml", _described(cfg, name))
+    write_text(_kept(cfg, name), _described(cfg, name))
     clock_start = time.monotonic()
     module = None
     if "module" in node:
@@ -163,9 +169,15 @@ def _loggers(cfg: DictConfig, name: str, folder: Path) -> list[Any]:
     return loggers
 
 
+def _take_as_made(cfg: DictConfig, name: str) -> None:
+    kept = _kept(cfg, name)
+    if kept.is_file():
+        cfg.pipeline[name] = OmegaConf.load(kept)
+
+
 def _check_same(cfg: DictConfig, name: str) -> None:
     """Refuse to go on with what was made with another configuration."""
-    kept = _folder(cfg, name) / "config.yaml"
+    kept = _kept(cfg, name)
     if not kept.is_file():
         return
     before, now = kept.read_text(encoding="utf-8"), _described(cfg, name)
@@ -173,8 +185,9 @@ def _check_same(cfg: DictConfig, name: str) -> None:
         changed = sorted(set(before.splitlines()) ^ set(now.splitlines()))
         raise ConfigError(
             f"stage {name}: {kept.parent} was made with another configuration ({changed[0].strip()!r} "
-            f"and {len(changed) - 1} more lines differ); give another stages_dir=, or remove that "
-            "folder and those of the stages after it"
+            f"and {len(changed) - 1} more lines differ); give another stages_dir=, remove that folder "
+            "and those of the stages after it, or take it as it is: leave it out of stages, with "
+            "stages_as_made=true"
         )
 
 
@@ -185,6 +198,10 @@ def _described(cfg: DictConfig, name: str) -> str:
 
 def _folder(cfg: DictConfig, name: str) -> Path:
     return Path(cfg.stages_dir) / name
+
+
+def _kept(cfg: DictConfig, name: str) -> Path:
+    return _folder(cfg, name) / "config.yaml"
 
 
 def _finished(cfg: DictConfig, name: str) -> Path:

@@ -77,6 +77,7 @@ def configured(folder, stages=("first", "second", "tracker"), epochs=2, **pipeli
             "run_name": "run",
             "stages": list(stages),
             "stages_dir": str(folder),
+            "stages_as_made": False,
             "pipeline": pipeline
             or {"first": stage("first", epochs), "second": stage("second", epochs) | make},
             "logger": {
@@ -190,6 +191,28 @@ def test_what_was_made_with_another_configuration_is_not_gone_on_with(tmp_path):
         ):
             run_stages(configured(tmp_path, stages, epochs=3))
     assert trained == ["first 0", "first 1"]
+
+
+def test_a_stage_may_be_taken_as_it_was_made(tmp_path):
+    run_stages(configured(tmp_path, ["first"]))
+    cfg = configured(tmp_path, ["second"], epochs=3)
+    cfg.stages_as_made = True
+    run_stages(cfg)
+    assert trained == ["first 0", "first 1", "second 0", "second 1", "second 2", "make second"]
+    # What is written down is how it was made.
+    assert cfg.pipeline.first.max_epochs == 2
+    assert cfg.pipeline.second.max_epochs == 3
+    cfg = configured(tmp_path, ["first"], epochs=3)
+    cfg.stages_as_made = True
+    with pytest.raises(ConfigError, match="another configuration"):  # it is asked for
+        run_stages(cfg)
+
+
+def test_a_stage_that_was_not_made_cannot_be_taken(tmp_path):
+    cfg = configured(tmp_path, ["tracker"])
+    cfg.stages_as_made = True
+    with pytest.raises(ConfigError, match="tracker needs the stage first"):
+        run_stages(cfg)
 
 
 def test_a_stage_s_trainer_has_its_own_options(tmp_path):
