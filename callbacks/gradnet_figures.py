@@ -62,22 +62,17 @@ class GradNetFigures(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep the step's error; none while the embedding learns."""
-        error = trainer.callback_metrics.get("train/map_error")
-        if error is not None:
-            self._errors.append(error)
+        """Keep the step's error."""
+        self._errors.append(trainer.callback_metrics["train/map_error"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the epoch's point of the curves; while the embedding learns it has precision alone."""
-        point = {}
-        if self._errors:
-            point["map_error"] = torch.stack(self._errors).mean().item()
-            self._errors = []
+        """Keep the epoch's point of the curves."""
+        point = {"map_error": torch.stack(self._errors).mean().item()}
+        self._errors = []
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and name.endswith("/precision_20px"):
                 point["precision"] = float(value)
-        if point:
-            self.curves.append({"epoch": float(trainer.current_epoch), **point})
+        self.curves.append({"epoch": float(trainer.current_epoch), **point})
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write numbers and figures."""

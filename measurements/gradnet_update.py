@@ -52,7 +52,6 @@ def measure(backbone: nn.Module, *, targets: int, rounds: int) -> Cost:
         rounds: Repetitions; one more before them warms up.
     """
     network = GradNet(backbone, BinaryCrossEntropy(balanced=True))
-    network.begin()
     prepared = for_inference(network)
     generator = torch.Generator().manual_seed(0)
     layout = {"memory_format": torch.channels_last}

@@ -44,8 +44,7 @@ def run(callback, errors, precisions, trained):
     for epoch, (pair, precision) in enumerate(zip(errors, precisions, strict=True)):
         trainer.current_epoch = epoch
         for error in pair:
-            if error is not None:
-                trainer.callback_metrics["train/map_error"] = torch.tensor(error)
+            trainer.callback_metrics["train/map_error"] = torch.tensor(error)
             callback.on_train_batch_end(trainer, trained, None, None, 0)
         if precision is not None:
             trainer.callback_metrics["val/drawn/precision_20px"] = torch.tensor(precision)
@@ -55,27 +54,16 @@ def run(callback, errors, precisions, trained):
 
 def test_curves_hold_the_mean_error_of_each_epoch_and_the_precision(tmp_path):
     callback = GradNetFigures(tmp_path, "ours")
-    run(callback, [(None, None), (0.4, 0.2), (0.1, 0.3)], [0.1, 0.5, 0.6], module())
+    run(callback, [(0.4, 0.2), (0.1, 0.3)], [0.5, 0.6], module())
     written = json.loads((tmp_path / "gradnet.json").read_text())["curves"]
-    assert [point["epoch"] for point in written] == [0, 1, 2]
-    # No error in the first epoch, in which the embedding learnt.
-    assert "map_error" not in written[0]
-    assert [point["map_error"] for point in written[1:]] == pytest.approx([0.3, 0.2])
-    assert [point["precision"] for point in written] == pytest.approx([0.1, 0.5, 0.6])
+    assert [point["epoch"] for point in written] == [0, 1]
+    assert [point["map_error"] for point in written] == pytest.approx([0.3, 0.2])
+    assert [point["precision"] for point in written] == pytest.approx([0.5, 0.6])
     assert (tmp_path / "overfitting.png").stat().st_size > 1000
     assert (tmp_path / "gradient_weights.png").stat().st_size > 1000
     resumed = GradNetFigures(tmp_path, "ours")
     resumed.load_state_dict(callback.state_dict())
     assert resumed.curves == callback.curves
-
-
-def test_while_the_embedding_learns_precision_is_drawn_alone(tmp_path):
-    callback = GradNetFigures(tmp_path, "ours")
-    run(callback, [(None, None), (None, None)], [0.1, 0.5], module())
-    [axes] = overfitting_figure({"ours": {"curves": callback.curves}}).axes
-    assert list(axes.lines[0].get_xdata()) == [1, 2]
-    assert list(axes.lines[0].get_ydata()) == pytest.approx([0.1, 0.5])
-    assert (tmp_path / "overfitting.png").stat().st_size > 1000
 
 
 def test_another_run_is_drawn_beside(tmp_path):

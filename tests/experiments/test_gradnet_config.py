@@ -1,10 +1,10 @@
 """What distinguishes GradNet's variants, readings and profiles."""
 
 import pytest
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from experiments.config import ConfigError, made
-from lightning_trackers.training import parameter_groups
 from tests.experiments.composing import checked, flat
 
 VARIANTS = [
@@ -36,25 +36,36 @@ def test_a_variant_switches_what_the_ablation_says_and_nothing_else(exp, differe
     assert {k: v for k, v in variant.items() if whole[k] != v} == differences
 
 
+@pytest.mark.parametrize("profile", ["laptop", "paper"])
 @pytest.mark.parametrize("exp", VARIANTS)
-def test_the_paper_s_recipe_never_gives_the_embedding_to_the_optimizer(exp):
-    module = made(checked(f"+exp={exp}", "profile=paper", "initial_weights=random",
-                           "paths.train_root=x").module)  # fmt: skip
-    network = module.network
-    groups = parameter_groups(network, module.optimisation.stages)
-    given = {id(p) for group in groups for p in group["params"]}
+def test_everything_but_the_embedding_learns(exp, profile):
+    paper = ["initial_weights=random", "paths.train_root=x"] if profile == "paper" else []
+    network = made(checked(f"+exp={exp}", f"profile={profile}", *paper).module).network
     for name, parameter in network.named_parameters():
-        assert (id(parameter) in given) == parameter.requires_grad, name
         assert parameter.requires_grad != name.startswith("backbone."), name
 
 
 @pytest.mark.parametrize("exp", VARIANTS)
-def test_the_laptop_s_recipe_gives_every_parameter_to_the_optimizer(exp):
-    module = made(checked(f"+exp={exp}").module)
-    groups = parameter_groups(module.network, module.optimisation.stages)
-    given = [id(p) for group in groups for p in group["params"]]
-    assert sorted(given) == sorted(id(p) for p in module.network.parameters())
-    assert module.siamfc_epochs > 0
+def test_the_laptop_s_embedding_is_the_siamfc_of_the_same_profile(exp):
+    cfg, siamfc = checked(f"+exp={exp}"), checked("+exp=siamfc")
+    stage = OmegaConf.to_container(cfg.pipeline, resolve=True)["siamfc"]
+    alone = OmegaConf.to_container(siamfc, resolve=True)
+    tracker = stage["module"].pop("tracker")
+    own = alone["module"].pop("tracker")
+    assert stage["module"] == alone["module"]
+    assert stage["datamodule"] == alone["datamodule"]
+    assert stage["max_epochs"] == alone["trainer"]["max_epochs"]
+    assert instantiate(tracker["settings"]) == instantiate(own["settings"])
+    assert cfg.stages == ["siamfc", "tracker"]
+    assert cfg.initial_weights.endswith("stages/siamfc/last.ckpt")
+
+
+def test_a_trained_siamfc_takes_the_stage_s_place():
+    cfg = checked(
+        "+exp=gradnet", "~pipeline.siamfc", "stages=[tracker]", "initial_weights=siamfc.ckpt"
+    )
+    assert cfg.pipeline == {}
+    assert cfg.initial_weights == "siamfc.ckpt"
 
 
 def test_the_readings_differ_as_documented():

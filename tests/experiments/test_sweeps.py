@@ -10,6 +10,7 @@ import yaml
 import experiments
 from experiments.check_sweep import check_sweep
 from experiments.config import CONF, ConfigError
+from experiments.tables.cells import composed, resolved
 from tests.experiments.wandb_server import wandb_server
 
 ROOT = Path(experiments.__file__).parents[1]
@@ -39,6 +40,15 @@ def test_a_sweep_chooses_on_sequences_that_are_not_reported():
         sweep = yaml.safe_load(file.read_text())
         assert "procedural_val" in sweep["metric"]["name"], file.name
         assert "benchmarks.procedural_test.split=val" in sweep["command"], file.name
+
+
+@pytest.mark.parametrize("name", ["gradnet", "sintpp"])
+def test_a_sweep_s_parameters_do_not_ask_for_other_stages(name):
+    words = check_sweep(ROOT / "experiments" / "sweeps" / f"{name}.yaml")
+    default, changed = composed([f"+exp={name}"]), composed(words)
+    assert resolved(default)["pipeline"] != resolved(changed)["pipeline"]
+    assert changed.stages == ["tracker"]
+    assert changed.stages_as_made
 
 
 @pytest.mark.parametrize(

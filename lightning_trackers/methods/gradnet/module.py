@@ -1,4 +1,4 @@
-"""Training of GradNet: template generalization, and the frozen embedding it stands on.
+"""Training of GradNet: template generalization, on top of the frozen embedding of a SiamFC.
 
 Source: Li et al., GradNet, ICCV 2019, Section 3.3, Eq. 8-10 and Algorithm 1.
 """
@@ -37,12 +37,10 @@ class GradNetModule(SiameseModule):
         tracker: Makes a tracker from an inference copy of the network.
         optimisation: Optimizer, schedule and stages.
         videos: k, the search regions that share a template.
-        siamfc_epochs: Epochs at the beginning in which the embedding f_x itself learns, as SiamFC. The
-            paper takes it from a trained SiamFC: then 0, and ``initial_weights`` names its file.
         label_radius: Distance from the target's centre up to which a cell is positive, crop px.
 
     Raises:
-        ValueError: If ``videos`` or ``siamfc_epochs`` is out of range.
+        ValueError: If ``videos`` is out of range.
     """
 
     network: GradNet
@@ -53,23 +51,16 @@ class GradNetModule(SiameseModule):
         tracker: Callable[..., Tracker[Any]],
         optimisation: Optimisation,
         videos: int = 4,
-        siamfc_epochs: int = 0,
         label_radius: float = 16.0,
     ) -> None:
         super().__init__(network, tracker, optimisation)
-        if videos < 1 or siamfc_epochs < 0:
-            raise ValueError(
-                f"gradnet: expected videos >= 1 and siamfc_epochs >= 0, got videos={videos} and "
-                f"siamfc_epochs={siamfc_epochs}"
-            )
+        if videos < 1:
+            raise ValueError(f"gradnet: expected videos >= 1, got videos={videos}")
         self.videos = videos
-        self.siamfc_epochs = siamfc_epochs
         self.label_radius = label_radius
-        if not siamfc_epochs:
-            network.backbone.requires_grad_(False)  # before anything counts what learns
 
     def load_initial_weights(self, path: str | Path) -> None:
-        """Give the embedding the weights of a trained SiamFC.
+        """Give the embedding the weights of a trained SiamFC; U1 begins from them.
 
         Args:
             path: A training's checkpoint, a file of ``save_weights`` or one that was converted.
@@ -85,18 +76,10 @@ class GradNetModule(SiameseModule):
         prefix = "backbone."
         embedding = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
         load_weights(self.network.backbone, embedding, f"SiamFC weights {path}")
-
-    def on_train_epoch_start(self) -> None:
-        """Freeze the embedding and begin the update branch when the embedding's epochs are over."""
-        super().on_train_epoch_start()
-        embedding_learns = self.current_epoch < self.siamfc_epochs
-        self.network.backbone.requires_grad_(embedding_learns)
-        if not embedding_learns:
-            self.network.begin()
-        self.network.train(self.network.training)
+        self.network.begin()
 
     def losses(self, batch: PairBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return L* as ``loss`` with its companions, or SiamFC's loss in the embedding's epochs.
+        """Return L* as ``loss`` with its companions.
 
         ``initial_loss`` is L per region, ``map_error`` the mean distance between sigmoid(S*) and Y,
         ``gradient_share`` the norm of U2's output relative to the features it corrects.
@@ -104,8 +87,6 @@ class GradNetModule(SiameseModule):
         Raises:
             ValueError: If a batch cannot be cut into groups.
         """
-        if self.current_epoch < self.siamfc_epochs:
-            return {"loss": self._siamfc_loss(batch)}
         batch = self._whole_groups(batch)
         network = self.network
         with torch.no_grad():
@@ -124,18 +105,10 @@ class GradNetModule(SiameseModule):
         return self._measured(scores, labels) | {"initial_loss": initial, "gradient_share": share}
 
     def tracker(self) -> Tracker[Any]:
-        """Return a tracker that runs a copy of the network as it is now, its update branch begun."""
+        """Return a tracker that runs a copy of the network as it is now."""
         # Online updates need gradients: the copy must not consist of inference tensors.
         with torch.inference_mode(False):
-            network = copy.deepcopy(self.network)
-            network.begin()
-            return self._make_tracker(for_inference(network))
-
-    def _siamfc_loss(self, batch: PairBatch) -> Tensor:
-        exemplars = self.network.search(normalise(batch.exemplars))  # f_x(Z)
-        scores = self.network.track(normalise(batch.searches), exemplars)
-        loss: Tensor = self.network.loss(scores, self._labels(batch, scores.shape[-1]))
-        return loss
+            return self._make_tracker(for_inference(copy.deepcopy(self.network)))
 
     def _measured(self, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
         error = (torch.sigmoid(scores.detach()) - labels).abs().mean()

@@ -66,8 +66,6 @@ class GradNet(nn.Module):
         ValueError: If an option is unknown or the backbone has fewer than four convolutions.
     """
 
-    begun: Tensor
-
     def __init__(
         self,
         backbone: nn.Module,
@@ -115,29 +113,25 @@ class GradNet(nn.Module):
             for part in (self.f2, self.u1, self.u1_after):
                 if part is not None:
                     part.apply(_draw_weights)
-        self.register_buffer("begun", torch.tensor(False))
+        self.backbone.requires_grad_(False)
+        self.train(self.training)
 
     def begin(self) -> None:
-        """Let the update branch begin, once: U1 takes over the embedding's last three layers."""
-        if self.begun:
-            return
-        self.begun.fill_(True)
+        """Let the update branch begin: U1 takes over the embedding's last three layers."""
         if self.reading == "paper":
             last_three = _layers(self.backbone)[self.split :].state_dict()
             for part in (self.u1, self.u1_after):
                 if part is not None:
                     part.load_state_dict(last_three)
-        self.train(self.training)
 
     def train(self, mode: bool = True) -> "GradNet":
         """Set the mode; frozen layers and borrowed batch statistics stay in evaluation mode."""
         super().train(mode)
-        if self.begun:
-            self.backbone.eval()
-            if self.reading == "paper":
-                self.u1.eval()
-                if self.u1_after is not None:
-                    self.u1_after.eval()
+        self.backbone.eval()
+        if self.reading == "paper":
+            self.u1.eval()
+            if self.u1_after is not None:
+                self.u1_after.eval()
         return self
 
     def exemplar(self, images: Tensor) -> Tensor:

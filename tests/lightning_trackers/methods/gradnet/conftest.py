@@ -31,13 +31,11 @@ def tiny():
         torch.manual_seed(0)
         options = {"response_scale": 0.3, "gradient_scale": 5.0} | options
         network = GradNet(FourConvolutions(), BinaryCrossEntropy(balanced=True), **options)
-        network.begin()
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.3)
                 if module.bias is not None:
                     nn.init.normal_(module.bias, std=0.1)
-        network.backbone.requires_grad_(False)
         return network.double()
 
     return make

@@ -22,7 +22,7 @@ from lightning_trackers.training import GeometricSchedule, Optimisation
 LOSS = BinaryCrossEntropy(balanced=True)
 
 
-def made(videos=2, siamfc_epochs=0, stages=(), settings=None, **options):
+def made(videos=2, settings=None, **options):
     torch.manual_seed(0)
     return GradNetModule(
         GradNet(Tiny(2, 4), BinaryCrossEntropy(balanced=True), **options),
@@ -31,10 +31,8 @@ def made(videos=2, siamfc_epochs=0, stages=(), settings=None, **options):
             partial(torch.optim.SGD, lr=1e-2, weight_decay=1e-2),
             partial(GeometricSchedule, end_factor=0.1),
             reference_batch=4,
-            stages=stages,
         ),
         videos=videos,
-        siamfc_epochs=siamfc_epochs,
     )
 
 
@@ -51,12 +49,6 @@ def batch(count=4, seed=0):
     )
 
 
-def begun(module):
-    module.on_train_epoch_start()
-    module.train()
-    return module
-
-
 def labels_of(pairs):
     return response_labels(
         pairs.search_boxes_xyxy, pairs.is_positive, cells=17, stride=8, search_size=255, radius=16
@@ -64,7 +56,7 @@ def labels_of(pairs):
 
 
 def test_a_group_s_first_exemplar_meets_the_search_regions_of_all_its_videos():
-    module, pairs = begun(made(videos=2)), batch()
+    module, pairs = made(videos=2).train(), batch()
     network, labels = module.network, labels_of(pairs)
     losses = module.losses(pairs, torch.Generator())
     expected = []
@@ -85,7 +77,7 @@ def test_a_group_s_first_exemplar_meets_the_search_regions_of_all_its_videos():
 
 
 def test_without_generalization_every_exemplar_meets_its_own_region():
-    module, pairs = begun(made(videos=1)), batch()
+    module, pairs = made(videos=1).train(), batch()
     alone = [
         module.losses(PairBatch._make(part[i : i + 1] for part in pairs), torch.Generator())["loss"]
         for i in range(4)
@@ -95,7 +87,7 @@ def test_without_generalization_every_exemplar_meets_its_own_region():
 
 
 def test_without_the_gradient_the_loss_is_that_of_the_initial_template():
-    module, pairs = begun(made(videos=1, gradient=False)), batch()
+    module, pairs = made(videos=1, gradient=False).train(), batch()
     network = module.network
     template = network.u1(network.exemplar(normalise(pairs.exemplars)))
     scores = network.score_map(network.search(normalise(pairs.searches)), template)
@@ -107,13 +99,13 @@ def test_without_the_gradient_the_loss_is_that_of_the_initial_template():
 
 def test_the_initial_loss_is_logged_per_region():
     pairs = batch()
-    summed = begun(made(region_reduction="sum")).losses(pairs, torch.Generator())
-    averaged = begun(made(region_reduction="mean")).losses(pairs, torch.Generator())
+    summed = made(region_reduction="sum").train().losses(pairs, torch.Generator())
+    averaged = made(region_reduction="mean").train().losses(pairs, torch.Generator())
     torch.testing.assert_close(summed["initial_loss"], averaged["initial_loss"])
 
 
 def test_only_the_update_branch_learns():
-    module = begun(made(shared_u1=False))
+    module = made(shared_u1=False).train()
     module.losses(batch(), torch.Generator())["loss"].backward()
     learning = {n.split(".")[0] for n, p in module.network.named_parameters() if p.grad is not None}
     assert learning == {"u1", "u1_after", "u2"}
@@ -123,7 +115,7 @@ def test_only_the_update_branch_learns():
 
 @pytest.mark.parametrize("grad_mode", [torch.no_grad, torch.inference_mode])
 def test_validation_computes_the_training_loss_without_gradients(grad_mode):
-    module, pairs = begun(made()), batch()
+    module, pairs = made().train(), batch()
     expected = module.losses(pairs, torch.Generator())["loss"].detach()
     module.eval()
     with grad_mode():
@@ -136,7 +128,7 @@ def copied(part):
 
 
 def test_a_batch_that_does_not_divide_into_groups_is_refused():
-    module = begun(made(videos=3))
+    module = made(videos=3).train()
     with pytest.raises(ValueError, match=r"videos=3 pairs, got 4 pairs.*datamodule\.batch_size"):
         module.losses(batch(), torch.Generator())
     module.eval()  # the last batch of validation is cut
@@ -146,8 +138,6 @@ def test_a_batch_that_does_not_divide_into_groups_is_refused():
 def test_ranges_are_checked():
     with pytest.raises(ValueError, match="videos=0"):
         made(videos=0)
-    with pytest.raises(ValueError, match="siamfc_epochs=-1"):
-        made(siamfc_epochs=-1)
 
 
 class Pairs(pl.LightningDataModule):
@@ -185,19 +175,18 @@ def moved(before, after, prefix):
     return {not torch.equal(after[n], v) for n, v in before.items() if n.startswith(prefix)}
 
 
-def test_the_embedding_learns_in_its_epochs_and_is_frozen_after():
-    first, second, third, fourth = trained(made(siamfc_epochs=2), 4)
-    assert True in moved(first, second, "backbone.")
-    assert moved(first, second, "u") == {False}
-    # Frozen to the last bit, running statistics included, and without weight decay.
-    assert moved(second, fourth, "backbone.") == {False}
-    assert True in moved(third, fourth, "u1.")
-    assert moved(third, fourth, "u2.") == {True}
-    assert not second["begun"]
-    assert third["begun"]
-    # U1's batch statistics are those of the embedding's last layers when it began.
-    norm = f"{GradNet(Tiny(2, 4), LOSS).split + 1}.running_mean"
-    assert torch.equal(fourth[f"u1.{norm}"], second[f"backbone.layers.{norm}"])
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # frozen parts are
+def test_the_embedding_is_frozen_to_the_last_bit():
+    module = made()
+    norm = f"{module.network.split + 1}.running_mean"
+    start = module.network.u1.state_dict()[norm].clone()
+    first, second = trained(module, 2)
+    # Running statistics included, and without weight decay.
+    assert moved(first, second, "backbone.") == {False}
+    assert True in moved(first, second, "u1.")
+    assert moved(first, second, "u2.") == {True}
+    # U1's batch statistics stay those of the embedding's last layers.
+    assert torch.equal(second[f"u1.{norm}"], start)
 
 
 def test_initial_weights_come_from_a_siamfc_checkpoint(tmp_path):
@@ -208,7 +197,6 @@ def test_initial_weights_come_from_a_siamfc_checkpoint(tmp_path):
     write_checkpoint(path, recipe, siamfc.state_dict())
     module = made()
     module.load_initial_weights(path)
-    begun(module)
     for name, value in siamfc.backbone.state_dict().items():
         assert torch.equal(module.network.backbone.state_dict()[name], value), name
     split = module.network.split
@@ -240,8 +228,8 @@ def test_a_checkpoint_becomes_the_tracker_it_describes(tmp_path):
             },
         },
     }  # fmt: skip
-    network = begun(made()).network
+    network = made().train().network
     write_checkpoint(tmp_path / "x.pt", recipe, network.state_dict())
     tracker = load_tracker(tmp_path / "x.pt", {"reliable_share": 0.2})
     assert (tracker.settings.update_interval, tracker.settings.reliable_share) == (3, 0.2)
-    assert tracker.network.begun
+    assert torch.equal(tracker.network.u2[0].weight, network.u2[0].weight)

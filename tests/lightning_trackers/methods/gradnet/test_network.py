@@ -36,7 +36,6 @@ def scalar(value):
 def test_equations_4_to_8_by_hand():
     # f_2(z) = 2z, U1(h) = 3h, f_x(x) = 2 * 3 * x = 6x, one cell that is positive, scale 0.5.
     network = GradNet(Multipliers(2.0, 3.0, 1.0, 1.0), LOSS, response_scale=0.5, gradient_scale=10)
-    network.begin()
     network.u2[0].weight.data.zero_()
     network.u2[0].weight.data[0, 0, 1, 1] = -0.4  # the middle of the 3 × 3 kernel
     features = network.exemplar(scalar(1.0))  # f_2 = 2
@@ -211,24 +210,24 @@ def test_sizes_are_the_paper_s(backbone, reading):
     assert network.map_cells(features, searches) == 17
 
 
-def test_u1_begins_as_the_embedding_s_last_three_layers_once():
-    network = GradNet(Tiny(4, 8), LOSS, shared_u1=False)
+def test_u1_begins_as_the_embedding_s_last_three_layers():
+    network = GradNet(Tiny(4, 8), LOSS, shared_u1=False).eval()
+    images = torch.randn(1, 3, 127, 127, generator=torch.Generator().manual_seed(0))
+
+    def check():
+        for part in (network.u1, network.u1_after):
+            torch.testing.assert_close(part(network.exemplar(images)), network.search(images))
+
+    check()
     with torch.no_grad():
         for parameter in network.backbone.parameters():
-            parameter.add_(1)  # what the embedding learnt since the network was made
+            parameter.add_(1)  # other weights for the embedding
     network.begin()
-    images = torch.randn(1, 3, 127, 127, generator=torch.Generator().manual_seed(0))
-    network.eval()
-    for part in (network.u1, network.u1_after):
-        torch.testing.assert_close(part(network.exemplar(images)), network.search(images))
-    network.u1[0].weight.data.zero_()
-    network.begin()
-    assert network.u1[0].weight.abs().sum() == 0
+    check()
 
 
 def test_the_released_reading_has_a_target_branch_of_its_own():
     network = GradNet(AlexNet(widths=(4, 8, 12, 12, 8)), LOSS, reading="released")
-    network.begin()
     network.train()
     assert not network.backbone.training
     assert all(part.training for part in (network.f2, network.u1, network.u2))
@@ -247,9 +246,6 @@ def test_the_released_reading_has_a_target_branch_of_its_own():
 
 def test_frozen_layers_stay_in_evaluation_mode():
     network = GradNet(Tiny(4, 8), LOSS)
-    network.train()
-    assert network.backbone.training  # it may still learn as SiamFC
-    network.begin()
     assert network.training
     assert not any(m.training for m in (*network.backbone.modules(), *network.u1.modules()))
 

@@ -47,7 +47,6 @@ def network(**options):
     """U2 is a step against the gradient, so that an update is gradient descent on the template."""
     options = {"response_scale": 1 / 675, "gradient_scale": 1.0} | options
     net = GradNet(Patches(), BinaryCrossEntropy(balanced=True), **options)
-    net.begin()
     if net.u2 is not None:
         net.u2[0].weight.data.zero_()
         for c in range(3):
