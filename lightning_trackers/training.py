@@ -170,7 +170,8 @@ class Optimisation:
 def parameter_groups(network: nn.Module, stages: Sequence[Stage]) -> list[dict[str, Any]]:
     """Return one optimizer group for each stage that ever learns and one for the rest.
 
-    Groups carry ``lr_multiplier`` and ``start_epoch``; parameters that never learn are in none.
+    Groups carry ``lr_multiplier`` and ``start_epoch``; parameters that never learn, by a stage or because
+    the network has frozen them itself, are in none.
 
     Raises:
         ValueError: If a stage's prefix matches no parameter, or two prefixes match the same one.
@@ -186,7 +187,7 @@ def parameter_groups(network: nn.Module, stages: Sequence[Stage]) -> list[dict[s
                 raise ValueError(f"parameter {name} belongs to two stages")
             owners[name] = stage
     groups: list[dict[str, Any]] = []
-    rest = [p for n, p in network.named_parameters() if n not in owners]
+    rest = [p for n, p in network.named_parameters() if n not in owners and p.requires_grad]
     if rest:
         groups.append({"params": rest, "lr_multiplier": 1.0, "start_epoch": 0})
     for stage in stages:
