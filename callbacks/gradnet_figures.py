@@ -67,8 +67,10 @@ class GradNetFigures(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the epoch's point of the curves."""
-        point = {"map_error": torch.stack(self._errors).mean().item()}
-        self._errors = []
+        point = {}
+        if self._errors:  # a run may be resumed at an epoch's end
+            point["map_error"] = torch.stack(self._errors).mean().item()
+            self._errors = []
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and name.endswith("/precision_20px"):
                 point["precision"] = float(value)

@@ -66,6 +66,14 @@ def test_curves_hold_the_mean_error_of_each_epoch_and_the_precision(tmp_path):
     assert resumed.curves == callback.curves
 
 
+def test_an_epoch_of_which_the_end_alone_was_left_has_precision_alone(tmp_path):
+    callback = GradNetFigures(tmp_path, "ours")
+    run(callback, [(), (0.4, 0.2)], [0.1, 0.5], module())
+    [errors, precisions] = overfitting_figure({"ours": {"curves": callback.curves}}).axes
+    assert list(errors.lines[0].get_xdata()) == [2]
+    assert list(precisions.lines[0].get_ydata()) == pytest.approx([0.1, 0.5])
+
+
 def test_another_run_is_drawn_beside(tmp_path):
     run(GradNetFigures(tmp_path / "a", "a"), [(0.4, 0.2)], [None], module())
     both = GradNetFigures(tmp_path / "b", "b", beside={"a": tmp_path / "a"})
