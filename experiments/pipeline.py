@@ -71,7 +71,7 @@ def run_stages(cfg: DictConfig) -> bool:
         if name not in cfg.stages:
             continue
         for earlier in known[:place]:
-            if cfg.stages_as_made and earlier not in cfg.stages:
+            if cfg.stages_as_made:
                 _take_as_made(cfg, earlier)
             _check_same(cfg, earlier)
             if not _finished(cfg, earlier).is_file():

@@ -77,6 +77,14 @@ def test_the_difference_stands_beside_the_paper_s_and_its_sign_is_compared(colle
     assert entry(collected, "siamfc").differences == ()
 
 
+def test_a_larger_difference_in_the_paper_takes_fewer_seeds_and_sequences(collected):
+    rows = dict(collected.table.rows)
+    rows["siamfc_sl"] = replace(rows["siamfc_sl"], paper={"otb2015": {"success": 0.8}})
+    larger = replace(collected, table=replace(collected.table, rows=rows))
+    (success,) = entry(larger, "siamfc_sl").differences
+    assert success.power == "1 seed on 4 sequences, or 2 sequences with 2 seeds"
+
+
 def test_missing_cells_say_why_and_no_number_stands_in_them(collected):
     assert entry(collected, "siamfc").missing == ("seed 2: not run: siamfc, profile laptop",)
     later = entry(collected, "later")
