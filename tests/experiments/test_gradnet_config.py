@@ -45,9 +45,11 @@ def test_everything_but_the_embedding_learns(exp, profile):
         assert parameter.requires_grad != name.startswith("backbone."), name
 
 
-@pytest.mark.parametrize("exp", VARIANTS)
-def test_the_laptop_s_embedding_is_the_siamfc_of_the_same_profile(exp):
-    cfg, siamfc = checked(f"+exp={exp}"), checked("+exp=siamfc")
+@pytest.mark.parametrize(
+    ("exp", "profile"), [*((exp, "laptop") for exp in VARIANTS), ("gradnet", "overnight")]
+)
+def test_the_embedding_is_the_siamfc_of_the_same_profile(exp, profile):
+    cfg, siamfc = (checked(f"+exp={name}", f"profile={profile}") for name in (exp, "siamfc"))
     stage = OmegaConf.to_container(cfg.pipeline, resolve=True)["siamfc"]
     alone = OmegaConf.to_container(siamfc, resolve=True)
     tracker = stage["module"].pop("tracker")
