@@ -141,3 +141,9 @@ def test_device_that_is_not_there(monkeypatch):
     assert chosen_device("auto").type == "cpu"
     with pytest.raises(ValueError, match="sees no GPU; use device=cpu"):
         chosen_device("cuda")
+
+
+@pytest.mark.parametrize("exp", ["siamfc", "siamrpn", "siamrpnpp", "hnse", "gradnet", "mdnet", "rtmdnet", "sint"])  # fmt: skip
+def test_overnight_trains_longer_than_the_laptop(exp):
+    laptop, overnight = (checked(f"+exp={exp}", f"profile={p}") for p in ("laptop", "overnight"))
+    assert overnight.trainer.max_epochs > laptop.trainer.max_epochs
